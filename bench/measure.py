@@ -1,0 +1,229 @@
+"""What the measurements share: packing, other tools' files of the same wheels, timed runs, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from packer import facts, pack
+from packer.config import Config
+from packer.inspect import describe
+from packer.job import job_of
+from packer.progress import showing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+PACKING_LIMIT = 600.0
+"""Seconds for resolving and downloading one slice."""
+
+
+# Making ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A packed file and the wheels that are in it."""
+
+    path: Path
+    wheels: Mapping[str, tuple[Path, ...]]
+    """Python ABI tag -> wheel files, in the packer's cache."""
+    raw: int
+    """Bytes of the decoded blobs."""
+
+    @property
+    def distinct(self) -> frozenset[Path]:
+        """Each wheel file once."""
+        return frozenset(wheel for wheels in self.wheels.values() for wheel in wheels)
+
+
+def pack_fat(
+    output: Path, inputs: Sequence[str], abis: str, *, entry: str | None = None, script: str | None = None
+) -> Archive:
+    """Pack ``inputs`` for ``abis``; the archive calls ``entry``, or is the command ``script``."""
+    words = f"manylinux2014,{abis}"
+    config = Config(inputs=tuple(inputs), abis=words, entry=entry, console_script=script, output=output)
+    job, _ = job_of(config, PACKING_LIMIT)
+    with showing(quiet=False) as progress:
+        pack.pack(job, progress)
+    described = describe(output)
+    wheels = {
+        one["name"].partition("-")[0]: tuple(
+            job.cache / "wheels" / part["sha256"] / part["wheel"] for part in one["distributions"]
+        )
+        for one in described["manifest"]["slices"]
+    }
+    return Archive(output, wheels, described["raw_blobs"])
+
+
+def full_version(abi: str) -> str:
+    """Give the newest release that ``abi`` has had: ``3.9.25``."""
+    return facts.pythons()[abi].abi.full_version
+
+
+def make_pex(
+    output: Path, archive: Archive, requirement: str, entry: str, *options: str, python: Path | None = None
+) -> Path:
+    """Make one pex of an archive's wheels.
+
+    :param options: as ``--venv --sh-boot``.
+    :param python: the interpreter it is for; ``None``: all the archive's ABIs, of which no interpreter is needed.
+    """
+    platforms = [f"manylinux2014_{platform.machine()}-cp-{full_version(abi)}-{abi}" for abi in archive.wheels]
+    targets = [("--platform", one) for one in platforms] if python is None else [("--python", str(python))]
+    files = {wheel.name: wheel for wheel in archive.distinct}
+    run(
+        [
+            *(sys.executable, "-m", "pex", "--no-index", requirement, "--entry-point", entry, *options),
+            *(word for target in targets for word in target),
+            *(word for wheel in files.values() for word in ("--pre-resolved-dist", str(wheel))),
+            *(("--python-shebang", "/usr/bin/env python3") if python is None else ()),
+            *("--output-file", str(output)),
+        ],
+        PEX_ROOT=str(output.parent / "pex-build"),
+    )
+    return _check(output, archive.distinct)
+
+
+def make_shiv(output: Path, archive: Archive, abi: str, entry: str, python: str = "/usr/bin/env python3") -> Path:
+    """Make a shiv of an archive's wheels for one ABI, which is all a shiv can hold."""
+    version = full_version(abi).rpartition(".")[0]
+    platforms = ("manylinux2014", "manylinux_2_17", "manylinux_2_12", "manylinux_2_5", "manylinux1")
+    run(
+        [
+            *(sys.executable, "-m", "shiv", "--quiet", "--entry-point", entry, "--python", python),
+            *("--output-file", str(output), "--no-deps", "--no-index", "--only-binary", ":all:"),
+            *("--implementation", "cp", "--python-version", version, "--abi", abi, "--abi", "abi3", "--abi", "none"),
+            *(word for name in platforms for word in ("--platform", f"{name}_{platform.machine()}")),
+            *(str(wheel) for wheel in archive.wheels[abi]),
+        ]
+    )
+    return _check(output, archive.wheels[abi])
+
+
+def _check(made: Path, wheels: Iterable[Path]) -> Path:
+    """Make sure that a file to be measured holds what it shall hold."""
+    with zipfile.ZipFile(made) as members:
+        held = {Path(name).parent.stem.lower() for name in members.namelist() if name.endswith(".dist-info/METADATA")}
+    missing = [wheel.name for wheel in wheels if "-".join(wheel.name.split("-")[:2]).lower() not in held]
+    if missing:
+        sys.exit(f"{made} lacks {', '.join(missing)}")
+    return made
+
+
+def run(command: Sequence[str], **environment: str) -> str:
+    """Run a command that has to succeed; what it prints."""
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}failed with {done.returncode}")
+    return done.stdout
+
+
+# Timing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of repeated runs."""
+
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+    """User and system, of the process and the children that it waited for."""
+
+    def json(self) -> dict[str, Any]:
+        """Milliseconds."""
+        return {
+            name: {"median": statistics.median(values) * 1e3, "least": min(values) * 1e3, "runs": len(values)}
+            for name, values in (("wall", self.wall), ("cpu", self.cpu))
+        }
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something to be timed."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    """All of it."""
+
+
+def time_once(command: Command) -> tuple[float, float]:
+    """Run a command once, its output thrown away: wall and CPU seconds."""
+    null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+    start = time.perf_counter()
+    process = os.posix_spawn(command.argv[0], command.argv, dict(command.environment), file_actions=[null])
+    _, status, usage = os.wait4(process, 0)
+    wall = time.perf_counter() - start
+    if status:
+        sys.exit(f"{' '.join(command.argv)} failed with {os.waitstatus_to_exitcode(status)}")
+    return wall, usage.ru_utime + usage.ru_stime
+
+
+def alternate(commands: Mapping[str, Callable[[int], Command]], runs: int) -> dict[str, Times]:
+    """Time commands in turn, so that what else the machine does meets all of them.
+
+    :param commands: each makes its command for run number 0, 1, ...
+    """
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for number in range(runs):
+        for name, make in commands.items():
+            taken[name].append(time_once(make(number)))
+    return {name: Times(*zip(*pairs, strict=True)) for name, pairs in taken.items()}
+
+
+# Telling --------------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    model = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return {
+        "cpu": model[0] if model else platform.machine(),
+        "cpus": os.cpu_count(),
+        "kernel": platform.release(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def tell(result: Mapping[str, Any], tables: Sequence[Table], before: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a measurement, for a program or for people.
+
+    :param before: what :func:`machine` said when it began.
+    """
+    load = os.getloadavg()[0]
+    if as_json:
+        print(json.dumps({"version": 1, "machine": {**before, "load_after": load}, **result}, indent=2))
+        return
+    print(f"{before['cpu']}, {before['cpus']} CPUs, Linux {before['kernel']}, load {before['load']:.1f} to {load:.1f}")
+    console = Console(width=160, highlight=False)
+    for each in tables:
+        # rich would wrap a title to the width of its table
+        title, each.title = each.title, None
+        with console.capture() as text:
+            console.print(each)
+        print(f"\n{title}\n\n{text.get().strip()}")
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table, to be printed in Markdown: the first column is text, the others are numbers."""
+    made = Table(title=title, box=box.MARKDOWN)
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return made

@@ -1,0 +1,641 @@
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+#include "fatpar.h"
+#include "archive.h"
+#include "crc32.h"
+#include "sha256.h"
+#include "util.h"
+
+/* the records are read in place */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats are little-endian");
+_Static_assert(sizeof(struct trailer) == TRAILER_SIZE, "trailer");
+
+static const uint8_t magic[8] = {0x89, 'f', 'a', 't', 'p', 'a', 'r', '\n'};
+
+#define DETAIL(ar, ...) (snprintf((ar)->detail, sizeof((ar)->detail), __VA_ARGS__), ARCHIVE_DAMAGED)
+
+/* read exactly n bytes: 0, or -1 with errno, which is 0 at the end of the file */
+static int
+readall(int fd, void *buf, size_t n, uint64_t offset)
+{
+	char *p = buf;
+	ssize_t k;
+
+	while (n) {
+		k = pread(fd, p, n, (off_t)offset);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0) {
+			if (k == 0)
+				errno = 0;
+			return -1;
+		}
+		p += k;
+		n -= (size_t)k;
+		offset += (uint64_t)k;
+	}
+	return 0;
+}
+
+static enum archive_status
+readfailed(struct archive *ar, const char *what)
+{
+	if (errno) {
+		snprintf(ar->detail, sizeof(ar->detail), "%s: %s", what, strerror(errno));
+		return ARCHIVE_SYSTEM;
+	}
+	return DETAIL(ar, "%s is cut short", what);
+}
+
+enum archive_status
+archiveopen(struct archive *ar, int fd)
+{
+	struct trailer *t = &ar->trailer;
+	struct stat st;
+	uint64_t end;
+
+	memset(ar, 0, sizeof(*ar));
+	ar->fd = fd;
+	if (fstat(fd, &st) < 0)
+		return readfailed(ar, "file");
+	if (!S_ISREG(st.st_mode) || st.st_size < TRAILER_SIZE) {
+		snprintf(ar->detail, sizeof(ar->detail), "it is no file of at least %d bytes", TRAILER_SIZE);
+		return ARCHIVE_FOREIGN;
+	}
+	ar->file_size = (uint64_t)st.st_size;
+	end = ar->file_size - TRAILER_SIZE;
+	if (readall(fd, t, sizeof(*t), end) < 0)
+		return readfailed(ar, "trailer");
+	if (memcmp(t->magic, magic, sizeof(magic)) != 0) {
+		snprintf(ar->detail, sizeof(ar->detail), "it does not end in a trailer");
+		return ARCHIVE_FOREIGN;
+	}
+	if (crc32(t, offsetof(struct trailer, checksum)) != t->checksum)
+		return DETAIL(ar, "the trailer's checksum is wrong");
+	if (t->version != FORMAT_VERSION || t->refuse != 0) {
+		snprintf(ar->detail, sizeof(ar->detail), "format version %u, features 0x%x; known are version %d, features 0x0",
+		         (unsigned)t->version, (unsigned)t->refuse, FORMAT_VERSION);
+		return ARCHIVE_NEWER;
+	}
+	if (t->signature_size > end || t->index_size > end - t->signature_size ||
+	    t->index_offset != end - t->signature_size - t->index_size)
+		return DETAIL(ar, "the index is not where the trailer says: the file was cut or added to");
+	if (t->front_size > t->index_offset)
+		return DETAIL(ar, "the launcher reaches into the index");
+	if (t->index_raw_size > MAX_INDEX || t->index_size > MAX_INDEX)
+		return DETAIL(ar, "the index is larger than %d bytes", MAX_INDEX);
+	return ARCHIVE_OK;
+}
+
+void
+archiveclose(struct archive *ar)
+{
+	free(ar->index);
+	ar->index = NULL;
+}
+
+const char *
+archivedescribe(const struct archive *ar, enum archive_status status)
+{
+	static char text[320];
+	const char *what = "";
+
+	switch (status) {
+	case ARCHIVE_OK:
+		return "archive is sound";
+	case ARCHIVE_FOREIGN:
+		what = "not a fatpar archive";
+		break;
+	case ARCHIVE_DAMAGED:
+		what = "archive is damaged";
+		break;
+	case ARCHIVE_NEWER:
+		what = "archive is newer than its reader";
+		break;
+	case ARCHIVE_SYSTEM:
+		what = "archive cannot be read";
+		break;
+	}
+	snprintf(text, sizeof(text), "%s: %s", what, ar->detail);
+	return text;
+}
+
+const char *
+archivestring(const struct archive *ar, uint32_t ref)
+{
+	return ar->strings + ref;
+}
+
+enum archive_status
+archiveblob(struct archive *ar, uint32_t index, uint8_t *buf)
+{
+	const struct blob *b = &ar->blobs[index];
+	char what[40];
+
+	if (readall(ar->fd, buf, b->stored_size, b->offset) < 0) {
+		snprintf(what, sizeof(what), "blob %u", (unsigned)index);
+		return readfailed(ar, what);
+	}
+	return ARCHIVE_OK;
+}
+
+enum archive_status
+archivefront(struct archive *ar)
+{
+	static uint8_t buf[1 << 16];
+	uint64_t left = ar->trailer.front_size, at = 0;
+	uint8_t digest[DIGEST_SIZE];
+	struct sha256 sum;
+	size_t n;
+
+	sha256start(&sum);
+	for (; left; left -= n, at += n) {
+		n = left < sizeof(buf) ? (size_t)left : sizeof(buf);
+		if (readall(ar->fd, buf, n, at) < 0)
+			return readfailed(ar, "launcher");
+		sha256add(&sum, buf, n);
+	}
+	sha256end(&sum, digest);
+	if (at && memcmp(digest, ar->trailer.front_digest, sizeof(digest)) != 0)
+		return DETAIL(ar, "the launcher has the wrong digest");
+	return ARCHIVE_OK;
+}
+
+int
+pathissafe(const char *path)
+{
+	const char *p = path, *slash;
+	size_t n;
+
+	if (!*path || strlen(path) > MAX_PATH)
+		return 0;
+	for (;;) {
+		slash = strchr(p, '/');
+		n = slash ? (size_t)(slash - p) : strlen(p);
+		if (n == 0 || n > MAX_NAME || (n == 1 && p[0] == '.') || (n == 2 && p[0] == '.' && p[1] == '.'))
+			return 0;
+		if (!slash)
+			return 1;
+		p = slash + 1;
+	}
+}
+
+/* whether a relative link at path, read as text, stays inside the tree */
+static int
+linkissafe(const char *path, const char *target)
+{
+	const char *p;
+	size_t n;
+	int depth = 0;
+
+	if (!*target || *target == '/' || strlen(target) > MAX_PATH)
+		return 0;
+	for (p = path; *p; p++)
+		depth += *p == '/';
+	for (p = target; *p; p += n + (p[n] == '/')) {
+		n = strcspn(p, "/");
+		if (n == 2 && p[0] == '.' && p[1] == '.') {
+			if (--depth < 0)
+				return 0;
+		} else if (n > 0 && !(n == 1 && p[0] == '.')) {
+			depth++;
+		}
+	}
+	return 1;
+}
+
+struct table {
+	const void **records;
+	uint32_t *count;
+	uint32_t size;  /* of a record, as this reader knows it */
+	uint32_t limit;
+};
+
+static enum archive_status
+indexdamaged(struct archive *ar, const char *table, uint32_t i, const char *what)
+{
+	return DETAIL(ar, "index: %s %u: %s", table, (unsigned)i, what);
+}
+
+static enum archive_status
+readsection(struct archive *ar, const struct section *s, uint32_t i)
+{
+	struct table tables[] = {
+		[SECTION_STRINGS] = {(const void **)&ar->strings, &ar->strings_size, 1, MAX_INDEX},
+		[SECTION_REFS] = {(const void **)&ar->refs, &ar->ref_count, 4, MAX_INDEX / 4},
+		[SECTION_BLOBS] = {(const void **)&ar->blobs, &ar->blob_count, sizeof(*ar->blobs), MAX_BLOBS},
+		[SECTION_CONTENTS] = {(const void **)&ar->contents, &ar->content_count, sizeof(*ar->contents), MAX_CONTENTS},
+		[SECTION_ENTRIES] = {(const void **)&ar->entries, &ar->entry_count, sizeof(*ar->entries), MAX_ENTRIES},
+		[SECTION_LAYERS] = {(const void **)&ar->layers, &ar->layer_count, sizeof(*ar->layers), MAX_LAYERS},
+		[SECTION_NEEDS] = {(const void **)&ar->needs, &ar->need_count, sizeof(*ar->needs), MAX_NEEDS},
+		[SECTION_SLICES] = {(const void **)&ar->slices, &ar->slice_count, sizeof(*ar->slices), MAX_SLICES},
+		[SECTION_LINKS] = {(const void **)&ar->links, &ar->link_count, sizeof(*ar->links), MAX_LINKS},
+		[SECTION_TOOLS] = {(const void **)&ar->tools, &ar->tool_count, sizeof(*ar->tools), MAX_TOOLS},
+		[SECTION_HELPERS] = {(const void **)&ar->helpers, &ar->helper_count, sizeof(*ar->helpers), MAX_HELPERS},
+		[SECTION_LAUNCHERS] = {(const void **)&ar->launchers, &ar->launcher_count, sizeof(*ar->launchers), MAX_LAUNCHERS},
+		[SECTION_MANIFEST] = {(const void **)&ar->manifest, &ar->manifest_size, 1, MAX_INDEX},
+	};
+	const struct table *t = s->id < COUNTOF(tables) ? &tables[s->id] : NULL;
+	uint8_t *data;
+	uint32_t k;
+
+	if (s->offset % 8 || s->offset > ar->trailer.index_raw_size || s->size > ar->trailer.index_raw_size - s->offset)
+		return indexdamaged(ar, "section", i, "it lies outside the index");
+	if (!t || !t->records) {
+		if (!(s->flags & SECTION_CRITICAL))
+			return ARCHIVE_OK;
+		snprintf(ar->detail, sizeof(ar->detail), "section %u is not known", (unsigned)s->id);
+		return ARCHIVE_NEWER;
+	}
+	if (*t->records)
+		return indexdamaged(ar, "section", i, "its id stands twice");
+	if (s->record_size < t->size || (uint64_t)s->record_size * s->count != s->size)
+		return indexdamaged(ar, "section", i, "its size is wrong");
+	if (s->count > t->limit)
+		return indexdamaged(ar, "section", i, "it has too many records");
+	data = ar->index + s->offset;
+	/* longer records come from a newer writer: close the gaps, keeping what is known here */
+	if (s->record_size > t->size)
+		for (k = 1; k < s->count; k++)
+			memmove(data + (size_t)k * t->size, data + (size_t)k * s->record_size, t->size);
+	*t->records = data;
+	*t->count = s->count;
+	return ARCHIVE_OK;
+}
+
+static int
+isstring(const struct archive *ar, uint32_t ref)
+{
+	return ref < ar->strings_size;
+}
+
+static int
+inrange(uint32_t first, uint32_t count, uint32_t total)
+{
+	return first <= total && count <= total - first;
+}
+
+/*
+ * Whether a list lies inside its table. Lists are not shared: claimed, their sum so far, does not exceed the table
+ * either, so that no small file asks for more work than there are records.
+ */
+static int
+claim(uint64_t *claimed, uint32_t first, uint32_t count, uint32_t total)
+{
+	*claimed += count;
+	return *claimed <= total && inrange(first, count, total);
+}
+
+static enum archive_status
+checkblobs(struct archive *ar)
+{
+	const struct blob *b;
+	uint64_t prefix;
+	uint32_t i, k;
+
+	for (i = 0; i < ar->blob_count; i++) {
+		b = &ar->blobs[i];
+		if (b->encoding > ENCODING_ZSTD || b->filter > FILTER_X86_CALL) {
+			snprintf(ar->detail, sizeof(ar->detail), "blob %u: encoding %u, filter %u are not known", (unsigned)i,
+			         (unsigned)b->encoding, (unsigned)b->filter);
+			return ARCHIVE_NEWER;
+		}
+		if (b->raw_size > MAX_BLOB || b->stored_size > MAX_BLOB || b->base_count > MAX_BASES)
+			return indexdamaged(ar, "blob", i, "it is too large or has too many bases");
+		if (b->offset > ar->trailer.index_offset || b->stored_size > ar->trailer.index_offset - b->offset)
+			return indexdamaged(ar, "blob", i, "it lies outside the file");
+		if (b->encoding == ENCODING_STORED && (b->stored_size != b->raw_size || b->base_count))
+			return indexdamaged(ar, "blob", i, "stored bytes must be the raw bytes");
+		for (k = 0, prefix = 0; k < b->base_count; k++) {
+			if (b->bases[k] >= i || ar->blobs[b->bases[k]].base_count)
+				return indexdamaged(ar, "blob", i, "a base must be an earlier blob without bases");
+			prefix += ar->blobs[b->bases[k]].raw_size;
+		}
+		if (prefix > MAX_PREFIX)
+			return indexdamaged(ar, "blob", i, "its bases are too large");
+	}
+	return ARCHIVE_OK;
+}
+
+static enum archive_status
+checkcontents(struct archive *ar)
+{
+	/* decoded bytes from the start of each blob to the end of the last */
+	uint64_t *rest CLEANUP(freemem) = xcalloc((size_t)ar->blob_count + 1, sizeof(*rest));
+	const struct content *c;
+	uint32_t i;
+
+	for (i = ar->blob_count; i; i--)
+		rest[i - 1] = rest[i] + ar->blobs[i - 1].raw_size;
+	for (i = 0; i < ar->content_count; i++) {
+		c = &ar->contents[i];
+		if (c->size && (c->blob >= ar->blob_count || c->offset >= ar->blobs[c->blob].raw_size ||
+		                c->size > rest[c->blob] - c->offset))
+			return indexdamaged(ar, "content", i, "it lies outside the blobs");
+	}
+	return ARCHIVE_OK;
+}
+
+/* of the paths that were met: the lengths of those that the last one begins with, itself among them */
+struct nest {
+	uint16_t lengths[MAX_PATH + 1];
+	uint32_t count;
+};
+
+/* whether a path goes on below one of those before it, in order: a file or a link cannot hold anything */
+static int
+nestpath(struct nest *n, const char *before, const char *path)
+{
+	size_t shared;
+
+	for (shared = 0; path[shared] && path[shared] == before[shared]; shared++)
+		;
+	while (n->count && n->lengths[n->count - 1] > shared)
+		n->count--;
+	/* the longest is enough: below a shorter one, it would have been found itself */
+	if (n->count && path[n->lengths[n->count - 1]] == '/')
+		return 1;
+	n->lengths[n->count++] = (uint16_t)strlen(path);
+	return 0;
+}
+
+static enum archive_status
+checkentry(struct archive *ar, const struct layer *l, uint32_t i)
+{
+	const struct entry *e = &ar->entries[i];
+	const char *path;
+
+	if (!isstring(ar, e->path))
+		return indexdamaged(ar, "entry", i, "its path is no string");
+	path = archivestring(ar, e->path);
+	if (!pathissafe(path))
+		return indexdamaged(ar, "entry", i, "its path leaves the layer or is malformed");
+	if (i > l->first_entry && strcmp(archivestring(ar, e[-1].path), path) >= 0)
+		return indexdamaged(ar, "entry", i, "the paths are not sorted or one stands twice");
+	switch (e->kind) {
+	case ENTRY_FILE:
+	case ENTRY_EXEC:
+		if (e->value >= ar->content_count)
+			return indexdamaged(ar, "entry", i, "its content does not exist");
+		break;
+	case ENTRY_LINK:
+		if (!isstring(ar, e->value) || !linkissafe(path, archivestring(ar, e->value)))
+			return indexdamaged(ar, "entry", i, "its link leaves the layer");
+		break;
+	case ENTRY_DIR:
+		break;
+	default:
+		return indexdamaged(ar, "entry", i, "its kind is not known");
+	}
+	return ARCHIVE_OK;
+}
+
+static enum archive_status
+checkentries(struct archive *ar, uint32_t layer)
+{
+	const struct layer *l = &ar->layers[layer];
+	const char *path, *before = "";
+	struct nest nest = {.count = 0};
+	enum archive_status status;
+	uint64_t size = 0;
+	uint32_t i;
+
+	for (i = l->first_entry; i < l->first_entry + l->entry_count; i++, before = path) {
+		status = checkentry(ar, l, i);
+		if (status)
+			return status;
+		path = archivestring(ar, ar->entries[i].path);
+		if (nestpath(&nest, before, path))
+			return indexdamaged(ar, "entry", i, "its path goes on below another entry");
+		if (ar->entries[i].kind <= ENTRY_EXEC)
+			size += ar->contents[ar->entries[i].value].size;
+		/* asked each time: a sum that wrapped would be right again */
+		if (size > l->size)
+			break;
+	}
+	return size == l->size ? ARCHIVE_OK : indexdamaged(ar, "layer", layer, "its size is not that of its files");
+}
+
+static enum archive_status
+checklayers(struct archive *ar)
+{
+	const struct layer *l;
+	enum archive_status status;
+	uint64_t entries = 0;
+	uint32_t i;
+
+	for (i = 0; i < ar->layer_count; i++) {
+		l = &ar->layers[i];
+		if (!isstring(ar, l->name) || !isstring(ar, l->tag) ||
+		    !claim(&entries, l->first_entry, l->entry_count, ar->entry_count) || (l->of != NONE && l->of >= ar->layer_count))
+			return indexdamaged(ar, "layer", i, "a reference is out of bounds");
+		status = checkentries(ar, i);
+		if (status)
+			return status;
+	}
+	return ARCHIVE_OK;
+}
+
+/* directories that the launcher puts something into: a link there would lead it into a layer */
+static int
+isviews(const char *path, const char *python_dir)
+{
+	return strcmp(path, "bin") == 0 || strcmp(path, "lib") == 0 ||
+	       (strncmp(path, "lib/", 4) == 0 && strcmp(path + 4, python_dir) == 0);
+}
+
+/* owner: for each layer the last slice that it is part of, plus one */
+static enum archive_status
+checklinks(struct archive *ar, uint32_t slice, const uint32_t *owner)
+{
+	const struct slice *s = &ar->slices[slice];
+	const char *path, *target, *before = "";
+	struct nest nest = {.count = 0};
+	const struct link *k;
+	uint32_t i;
+
+	for (i = s->first_link; i < s->first_link + s->link_count; i++, before = path) {
+		k = &ar->links[i];
+		if (!isstring(ar, k->path) || !isstring(ar, k->target) || k->layer >= ar->layer_count || owner[k->layer] != slice + 1)
+			return indexdamaged(ar, "link", i, "a reference is out of bounds");
+		path = archivestring(ar, k->path);
+		target = archivestring(ar, k->target);
+		if (!pathissafe(path) || (*target && !pathissafe(target)) || isviews(path, archivestring(ar, s->python_dir)))
+			return indexdamaged(ar, "link", i, "it leaves the view or the layer");
+		if (strcmp(before, path) >= 0 || nestpath(&nest, before, path))
+			return indexdamaged(ar, "link", i, "the paths are not sorted, one stands twice or below another");
+	}
+	return ARCHIVE_OK;
+}
+
+/* whether a slice that carries no interpreter asks for one: else it would fit a host without Python */
+static int
+needspython(const struct archive *ar, const struct slice *s)
+{
+	const struct need *n;
+	uint32_t i;
+
+	for (i = 0; i < s->need_count; i++) {
+		n = &ar->needs[s->first_need + i];
+		if (n->kind == NEED_PYTHON && strcmp(archivestring(ar, n->name), archivestring(ar, s->python)) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+static enum archive_status
+checkslice(struct archive *ar, uint32_t i, uint32_t *owner)
+{
+	const struct slice *s = &ar->slices[i];
+	const char *python_dir = archivestring(ar, s->python_dir);
+	uint32_t k;
+
+	if (s->shape != VIEW_VENV && s->shape != VIEW_PREFIX) {
+		snprintf(ar->detail, sizeof(ar->detail), "slice %u: view shape %u is not known", (unsigned)i, (unsigned)s->shape);
+		return ARCHIVE_NEWER;
+	}
+	if (!pathissafe(python_dir) || strchr(python_dir, '/') ||
+	    (s->interpreter != NONE && !pathissafe(archivestring(ar, s->executable))))
+		return indexdamaged(ar, "slice", i, "a path is malformed");
+	if (s->interpreter == NONE && !needspython(ar, s))
+		return indexdamaged(ar, "slice", i, "it neither carries its Python nor needs it");
+	for (k = 0; k < s->layer_count; k++) {
+		if (ar->refs[s->first_layer + k] >= ar->layer_count)
+			return indexdamaged(ar, "slice", i, "a layer does not exist");
+		owner[ar->refs[s->first_layer + k]] = i + 1;
+	}
+	for (k = 0; k < s->flag_count; k++)
+		if (!isstring(ar, ar->refs[s->first_flag + k]))
+			return indexdamaged(ar, "slice", i, "an option is no string");
+	return checklinks(ar, i, owner);
+}
+
+static enum archive_status
+checkslices(struct archive *ar)
+{
+	uint32_t *owner CLEANUP(freemem) = xcalloc(ar->layer_count, sizeof(*owner));
+	uint64_t needs = 0, refs = 0, links = 0;
+	enum archive_status status;
+	const struct slice *s;
+	uint32_t i;
+
+	for (i = 0; i < ar->slice_count; i++) {
+		s = &ar->slices[i];
+		if (!isstring(ar, s->name) || !isstring(ar, s->python) || !isstring(ar, s->python_dir) ||
+		    !isstring(ar, s->executable) || !claim(&needs, s->first_need, s->need_count, ar->need_count) ||
+		    !claim(&refs, s->first_layer, s->layer_count, ar->ref_count) ||
+		    !claim(&links, s->first_link, s->link_count, ar->link_count) ||
+		    !claim(&refs, s->first_flag, s->flag_count, ar->ref_count) ||
+		    (s->interpreter != NONE && s->interpreter >= ar->layer_count))
+			return indexdamaged(ar, "slice", i, "a reference is out of bounds");
+		status = checkslice(ar, i, owner);
+		if (status)
+			return status;
+	}
+	return ARCHIVE_OK;
+}
+
+static enum archive_status
+checkrest(struct archive *ar)
+{
+	const struct tool *t;
+	uint32_t i;
+
+	for (i = 0; i < ar->need_count; i++)
+		if (!isstring(ar, ar->needs[i].name) || !isstring(ar, ar->needs[i].value))
+			return indexdamaged(ar, "need", i, "a reference is out of bounds");
+	for (i = 0; i < ar->tool_count; i++) {
+		t = &ar->tools[i];
+		if (!isstring(ar, t->name) || !isstring(ar, t->target) || !pathissafe(archivestring(ar, t->target)))
+			return indexdamaged(ar, "tool", i, "a reference is out of bounds");
+		if (t->kind != TOOL_PYTHON && t->kind != TOOL_EXECUTABLE) {
+			snprintf(ar->detail, sizeof(ar->detail), "tool %u: kind %u is not known", (unsigned)i, (unsigned)t->kind);
+			return ARCHIVE_NEWER;
+		}
+	}
+	for (i = 0; i < ar->helper_count; i++)
+		if (!isstring(ar, ar->helpers[i].libc) || ar->helpers[i].content >= ar->content_count)
+			return indexdamaged(ar, "helper", i, "a reference is out of bounds");
+	for (i = 0; i < ar->launcher_count; i++)
+		if (ar->launchers[i].offset > ar->trailer.index_offset ||
+		    ar->launchers[i].size > ar->trailer.index_offset - ar->launchers[i].offset)
+			return indexdamaged(ar, "launcher", i, "it lies outside the file");
+	if (!ar->slice_count || !ar->tool_count)
+		return DETAIL(ar, "index: no slice or no tool");
+	return ARCHIVE_OK;
+}
+
+static enum archive_status
+checktables(struct archive *ar)
+{
+	enum archive_status (*const checks[])(struct archive *) = {
+		checkblobs, checkcontents, checklayers, checkrest, checkslices,
+	};
+	enum archive_status status;
+	size_t i;
+
+	if (!ar->strings_size || ar->strings[0] || ar->strings[ar->strings_size - 1])
+		return DETAIL(ar, "index: the strings must begin and end with a NUL");
+	for (i = 0; i < COUNTOF(checks); i++) {
+		status = checks[i](ar);
+		if (status)
+			return status;
+	}
+	return ARCHIVE_OK;
+}
+
+static enum archive_status
+readsections(struct archive *ar)
+{
+	struct index_head head;
+	struct section s;
+	enum archive_status status;
+	uint32_t i;
+
+	if (ar->trailer.index_raw_size < sizeof(head))
+		return DETAIL(ar, "index: no head");
+	memcpy(&head, ar->index, sizeof(head));
+	if (memcmp(head.magic, "FPIX", 4) != 0 || head.section_count > MAX_SECTIONS ||
+	    ar->trailer.index_raw_size < sizeof(head) + head.section_count * sizeof(s))
+		return DETAIL(ar, "index: its head is wrong");
+	for (i = 0; i < head.section_count; i++) {
+		memcpy(&s, ar->index + sizeof(head) + i * sizeof(s), sizeof(s));
+		status = readsection(ar, &s, i);
+		if (status)
+			return status;
+	}
+	return checktables(ar);
+}
+
+enum archive_status
+archiveindex(struct archive *ar)
+{
+	const struct trailer *t = &ar->trailer;
+	uint8_t *stored CLEANUP(freemem) = xmalloc(t->index_size);
+	uint8_t digest[DIGEST_SIZE];
+	size_t n;
+
+	if (readall(ar->fd, stored, t->index_size, t->index_offset) < 0)
+		return readfailed(ar, "index");
+	sha256(stored, t->index_size, digest);
+#ifndef FATPAR_FUZZING
+	if (memcmp(digest, t->id, sizeof(digest)) != 0)
+		return DETAIL(ar, "the index's digest is wrong");
+#endif
+	/* asked before any memory is: the decoder itself would take several frames, or one that does not state its size */
+	if (ZSTD_findFrameCompressedSize(stored, t->index_size) != t->index_size ||
+	    ZSTD_getFrameContentSize(stored, t->index_size) != t->index_raw_size)
+		return DETAIL(ar, "the index is not one frame of the stated size");
+	ar->index = xmalloc(t->index_raw_size);
+	n = ZSTD_decompress(ar->index, t->index_raw_size, stored, t->index_size);
+	if (ZSTD_isError(n) || n != t->index_raw_size)
+		return DETAIL(ar, "the index does not decode");
+	return readsections(ar);
+}

@@ -1,0 +1,117 @@
+/*
+ * The launcher: decides what to execute, makes it ready if it is not, and becomes it. Memory and descriptors are left
+ * to the kernel, since the program ends or is replaced in a moment.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+#include "fatpar.h"
+#include "archive.h"
+#include "control.h"
+#include "exec.h"
+#include "fault.h"
+#include "host.h"
+#include "plan.h"
+#include "prepare.h"
+#include "self.h"
+#include "store.h"
+#include "util.h"
+
+/* speak under the application's name: that is what the user started */
+static const char *name;
+
+static const char *
+basenameof(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int
+complain(const struct fault *fault)
+{
+	const char *line = fault->what;
+	size_t n;
+
+	for (; *line; line += n + (line[n] == '\n')) {
+		n = strcspn(line, "\n");
+		fprintf(stderr, "%s: %.*s\n", name, (int)n, line);
+	}
+	if (*fault->hint)
+		fprintf(stderr, "%s: hint: %s\n", name, fault->hint);
+	return fault->status;
+}
+
+/* the plan of an earlier launch, in the stores' order; its name has PATH in it only if PATH had a part in it */
+static int
+findplan(struct plan *plan, const struct archive *ar, const struct stores *stores, const char *boot)
+{
+	struct host host;
+	char plain[33], path[33];
+	uint32_t i;
+
+	hostbasics(&host);
+	planname(ar, &host, boot, 0, plain);
+	planname(ar, &host, boot, 1, path);
+	for (i = 0; i < stores->count; i++)
+		if (planread(plan, stores->list[i].base, plain) || planread(plan, stores->list[i].base, path))
+			return 1;
+	return 0;
+}
+
+int
+main(int argc, char *argv[])
+{
+	struct archive ar;
+	struct plan plan;
+	struct stores stores;
+	struct fault fault;
+	enum archive_status status;
+	const char *word = getenv("FATPAR");
+	char boot[64];
+	int fd, result;
+
+	name = argc > 0 && *argv[0] ? basenameof(argv[0]) : "fatpar";
+	if (getauxval(AT_SECURE)) {
+		fail(&fault, STATUS_LAUNCHER, "a packed program cannot be set-user-ID, set-group-ID or have capabilities");
+		return complain(&fault);
+	}
+
+	/* read self */
+	fd = selfopen(argc > 0 ? argv[0] : "", &fault);
+	if (fd < 0)
+		return complain(&fault);
+	status = archiveopen(&ar, fd);
+	if (status) {
+		fail(&fault, STATUS_LAUNCHER, "%s", archivedescribe(&ar, status));
+		/* it was one when it got its launcher */
+		if (status == ARCHIVE_FOREIGN)
+			snprintf(fault.hint, sizeof(fault.hint), "strip, objcopy and downloads that broke off take a file's end away: get it again");
+		return complain(&fault);
+	}
+	if (word && *word) {
+		result = control(word, name, &ar, argc, argv, &fault);
+		if (result == 0 && (fflush(stdout) || ferror(stdout)))
+			result = fail(&fault, STATUS_LAUNCHER, "write to standard output:");
+		return result < 0 ? complain(&fault) : result;
+	}
+
+	/* packed programs that this one starts must not obey it */
+	unsetenv("FATPAR");
+
+	/* warm: what an earlier launch decided; if what it made is gone, decide again */
+	bootid(boot);
+	storescandidates(&stores);
+	if (findplan(&plan, &ar, &stores, boot))
+		execplan(&plan, argc, argv, &fault);
+
+	/* cold */
+	if (prepare(&ar, &stores, boot, &plan, &fault) < 0)
+		return complain(&fault);
+	execplan(&plan, argc, argv, &fault);
+	return complain(&fault);
+}

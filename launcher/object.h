@@ -1,0 +1,43 @@
+/*
+ * An object of the store: a directory that holds an immutable tree/, the link made, which names the boot it was made
+ * in or says "durable", and pyc/, where interpreters keep the bytecode of tree's modules. It is put together under a
+ * temporary name in the directory it will stand in, and published by rename.
+ */
+
+struct fault;
+
+struct object {
+	int parent;             /* directory of the objects */
+	int fd;                 /* the object, locked as long as it is being made; -1: none */
+	int tree;
+	char name[64];          /* temporary name */
+};
+
+int objectstart(struct object *, int parent, struct fault *);
+
+/* make the directories above a path of the tree; before is the path handled before this one in order, or "" */
+int objectparents(struct object *, const char *path, const char *before, struct fault *);
+
+/* let interpreters keep the bytecode of the modules in a directory of the tree ("": its root) */
+int objectbytecode(struct object *, const char *dir, struct fault *);
+
+/* give the tree's directories their final mode, name the boot, rename; that another was first is no failure */
+int objectpublish(struct object *, const char *name, const char *boot, int writable, struct fault *);
+
+/* remove what was made so far */
+void objectdiscard(struct object *);
+
+/* the boot an object was made in, "durable", or "" where it is not there; 64 bytes */
+void objectmade(int parent, const char *name, char made[64]);
+
+/* say what objectmade returns from now on */
+int objectmark(int parent, const char *name, const char *made);
+
+/* move a published object out of the way and remove it */
+int objectremove(int parent, const char *name);
+
+/* remove a directory that nobody uses, and what is in it */
+int removetree(int parent, const char *name);
+
+/* remove what killed launches left behind in a directory of objects */
+void objectsweep(int parent);

@@ -1,0 +1,109 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "fault.h"
+#include "util.h"
+
+void
+closefd(int *fd)
+{
+	int saved = errno;
+
+	if (*fd >= 0)
+		close(*fd);
+	errno = saved;
+}
+
+void
+freemem(void *p)
+{
+	free(*(void **)p);
+}
+
+static void
+outofmemory(void)
+{
+	static const char text[] = "fatpar: out of memory\n";
+
+	if (write(2, text, sizeof(text) - 1) < 0)
+		_exit(STATUS_LAUNCHER);
+	_exit(STATUS_LAUNCHER);
+}
+
+void *
+xmalloc(size_t n)
+{
+	void *p = malloc(n ? n : 1);
+
+	if (!p)
+		outofmemory();
+	return p;
+}
+
+void *
+xcalloc(size_t n, size_t size)
+{
+	void *p = calloc(n ? n : 1, size ? size : 1);
+
+	if (!p)
+		outofmemory();
+	return p;
+}
+
+void *
+xrealloc(void *p, size_t n)
+{
+	p = realloc(p, n ? n : 1);
+	if (!p)
+		outofmemory();
+	return p;
+}
+
+char *
+xstrdup(const char *s)
+{
+	size_t n = strlen(s) + 1;
+
+	return memcpy(xmalloc(n), s, n);
+}
+
+char *
+xasprintf(const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		outofmemory();
+	s = xmalloc((size_t)n + 1);
+	va_start(ap, fmt);
+	vsnprintf(s, (size_t)n + 1, fmt, ap);
+	va_end(ap);
+	return s;
+}
+
+int
+fail(struct fault *fault, int status, const char *fmt, ...)
+{
+	int saved = errno;
+	size_t n;
+	va_list ap;
+
+	fault->status = status;
+	fault->hint[0] = '\0';
+	va_start(ap, fmt);
+	vsnprintf(fault->what, sizeof(fault->what), fmt, ap);
+	va_end(ap);
+	n = strlen(fault->what);
+	if (n && fault->what[n - 1] == ':')
+		snprintf(fault->what + n, sizeof(fault->what) - n, " %s", strerror(saved));
+	errno = saved;
+	return -1;
+}

@@ -1,0 +1,22 @@
+/* included by .c files only: attributes and inline helpers that cffi cannot read */
+
+#define COUNTOF(a) (sizeof(a) / sizeof(*(a)))
+#define PRINTFLIKE(f, a) __attribute__((format(printf, f, a)))
+#define CLEANUP(fn) __attribute__((cleanup(fn)))
+
+/* close a descriptor that goes out of scope, keeping errno; -1 is none */
+void closefd(int *);
+
+/* release memory that goes out of scope */
+void freemem(void *);
+
+/* never return NULL: out of memory ends the process (status 125) */
+void *xmalloc(size_t);
+void *xcalloc(size_t, size_t);
+void *xrealloc(void *, size_t);
+char *xstrdup(const char *);
+char *xasprintf(const char *, ...) PRINTFLIKE(1, 2);
+
+struct fault;
+/* record a failure; a format that ends in a colon gets the text of errno; always -1 */
+int fail(struct fault *, int status, const char *, ...) PRINTFLIKE(3, 4);

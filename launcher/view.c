@@ -1,0 +1,339 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "fatpar.h"
+#include "archive.h"
+#include "fault.h"
+#include "host.h"
+#include "object.h"
+#include "select.h"
+#include "sha256.h"
+#include "store.h"
+#include "util.h"
+#include "view.h"
+
+/* everything a view depends on, so that each function below takes one argument instead of five */
+struct context {
+	const struct archive *ar;
+	const struct slice *slice;
+	const struct python *python;    /* the host's, or NULL: the slice carries its own */
+	const struct places *places;
+	const struct store *store;
+};
+
+static struct context
+contextof(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v,
+          const struct places *places, const struct store *store)
+{
+	return (struct context){
+		.ar = ar, .slice = &ar->slices[slice], .python = v->python == NONE ? NULL : &host->pythons[v->python],
+		.places = places, .store = store,
+	};
+}
+
+void
+viewname(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v, char name[33])
+{
+	const char *python = v->python == NONE ? "" : host->pythons[v->python].real;
+	uint32_t version = v->python == NONE ? 0 : host->pythons[v->python].version, store_version = STORE_VERSION;
+	struct sha256 sum;
+	struct stat st;
+	uint64_t identity[3];
+	uint8_t digest[32];
+
+	sha256start(&sum);
+	sha256add(&sum, &store_version, sizeof(store_version));
+	sha256add(&sum, ar->trailer.id, sizeof(ar->trailer.id));
+	sha256add(&sum, &slice, sizeof(slice));
+	sha256add(&sum, python, strlen(python) + 1);
+	sha256add(&sum, &version, sizeof(version));
+	/* a copied interpreter is another one after every change of the original */
+	if (ar->slices[slice].shape == VIEW_PREFIX && stat(python, &st) == 0) {
+		identity[0] = (uint64_t)st.st_size;
+		identity[1] = (uint64_t)st.st_mtim.tv_sec;
+		identity[2] = st.st_ino;
+		sha256add(&sum, identity, sizeof(identity));
+	}
+	sha256end(&sum, digest);
+	hexof(digest, 16, name);
+}
+
+/* the text of the link at a path of the view to a path of a layer; the caller frees it */
+static char *
+linktext(const struct context *c, const char *path, uint32_t layer, const char *target)
+{
+	const struct store *place = c->places->layers[layer];
+	char id[2 * DIGEST_SIZE + 1], up[3 * MAX_PATH / 2 + 4] = "", *end = up;
+	const char *slash = *target ? "/" : "";
+
+	hexof(c->ar->layers[layer].digest, DIGEST_SIZE, id);
+	if (place != c->store)
+		return xasprintf("%s/v1/layers/%s/tree%s%s", place->base, id, slash, target);
+	for (; *path; path++)
+		if (*path == '/') {
+			memcpy(end, "../", 4);
+			end += 3;
+		}
+	/* tree, the view, views */
+	return xasprintf("%s../../../layers/%s/tree%s%s", up, id, slash, target);
+}
+
+static int
+makelink(struct object *o, const char *text, const char *path, struct fault *fault)
+{
+	return symlinkat(text, o->tree, path) == 0 ? 0 : fail(fault, STATUS_LAUNCHER, "make link %s in store:", path);
+}
+
+static int
+ismodule(const char *path)
+{
+	size_t n = strlen(path);
+
+	return n > 3 && strcmp(path + n - 3, ".py") == 0;
+}
+
+static int
+makelayerlinks(const struct context *c, struct object *o, struct fault *fault)
+{
+	const char *before = "", *path, *slash;
+	const struct link *k;
+	uint32_t i;
+
+	for (i = 0; i < c->slice->link_count; i++, before = path) {
+		char *text CLEANUP(freemem) = NULL;
+		char *dir CLEANUP(freemem) = NULL;
+
+		k = &c->ar->links[c->slice->first_link + i];
+		path = archivestring(c->ar, k->path);
+		text = linktext(c, path, k->layer, archivestring(c->ar, k->target));
+		if (objectparents(o, path, before, fault) < 0 || makelink(o, text, path, fault) < 0)
+			return -1;
+		/* modules that stand in the view's own directories keep their bytecode in the view (2.7: beside them) */
+		if (c->slice->shape != VIEW_VENV || !ismodule(path))
+			continue;
+		slash = strrchr(path, '/');
+		dir = xasprintf("%.*s", slash ? (int)(slash - path) : 0, path);
+		if (objectbytecode(o, dir, fault) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* PY_VERSION_HEX as text: 3.11.2, or 3.9 where the micro version is not known */
+static char *
+versiontext(uint32_t v)
+{
+	if (v & 0xffff)
+		return xasprintf("%u.%u.%u", v >> 24, v >> 16 & 255, v >> 8 & 255);
+	return xasprintf("%u.%u", v >> 24, v >> 16 & 255);
+}
+
+/* pyvenv.cfg, as the venv module writes it */
+static char *
+configtext(const struct context *c)
+{
+	char *dir CLEANUP(freemem) = xstrdup(c->python->real);
+	char *version CLEANUP(freemem) = versiontext(c->python->version);
+
+	return xasprintf("home = %s\ninclude-system-site-packages = false\nversion = %s\n", dirname(dir), version);
+}
+
+static int
+makefile(int dir, const char *path, const char *text, struct fault *fault)
+{
+	int fd CLEANUP(closefd) = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
+	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
+
+	if (n >= 0 && (size_t)n == strlen(text))
+		return 0;
+	return fail(fault, STATUS_LAUNCHER, "write %s to store:", path);
+}
+
+/* the names of the interpreter that a venv has, other than bin/python */
+static int
+makealiases(const struct context *c, struct object *o, struct fault *fault)
+{
+	char *versioned CLEANUP(freemem) = xasprintf("bin/%s", archivestring(c->ar, c->slice->python_dir));
+	char major[] = "bin/python3";
+
+	major[sizeof(major) - 2] = c->slice->shape == VIEW_PREFIX ? '2' : '3';
+	if (makelink(o, "python", versioned, fault) < 0)
+		return -1;
+	return makelink(o, "python", major, fault);
+}
+
+static int
+makevenv(const struct context *c, struct object *o, struct fault *fault)
+{
+	char *config CLEANUP(freemem) = configtext(c);
+
+	if (makefile(o->tree, "pyvenv.cfg", config, fault) < 0 || makelink(o, "lib", "lib64", fault) < 0)
+		return -1;
+	return makelink(o, c->python->real, "bin/python", fault);
+}
+
+static int
+copyfile(const char *from, int dir, const char *path, struct fault *fault)
+{
+	int in CLEANUP(closefd) = open(from, O_RDONLY | O_CLOEXEC);
+	int out CLEANUP(closefd) = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0555);
+	ssize_t n;
+
+	if (in < 0 || out < 0)
+		return fail(fault, STATUS_LAUNCHER, "copy %s to store:", from);
+	while ((n = sendfile(out, in, NULL, 1 << 20)) > 0)
+		;
+	return n == 0 ? 0 : fail(fault, STATUS_LAUNCHER, "copy %s to store:", from);
+}
+
+/*
+ * Python 2.7 knows no pyvenv.cfg and takes its prefix from where its executable lies, links resolved: the view gets a
+ * copy of the executable and a link to each part of the standard library, as virtualenv did it.
+ */
+static int
+makeprefix(const struct context *c, struct object *o, struct fault *fault)
+{
+	const char *name = archivestring(c->ar, c->slice->python_dir);
+	char *lib CLEANUP(freemem) = xasprintf("lib/%s", name);
+	struct dirent **names = NULL;
+	int n, i, failed;
+
+	failed = copyfile(c->python->real, o->tree, "bin/python", fault);
+	n = scandir(c->python->stdlib, &names, NULL, alphasort);
+	if (n < 0)
+		return fail(fault, STATUS_LAUNCHER, "read %s:", c->python->stdlib);
+	for (i = 0; i < n; i++) {
+		const char *part = names[i]->d_name;
+		char *path CLEANUP(freemem) = xasprintf("%s/%s", lib, part);
+		char *target CLEANUP(freemem) = xasprintf("%s/%s", c->python->stdlib, part);
+
+		if (!failed && part[0] != '.' && strcmp(part, "site-packages") != 0 && strcmp(part, "dist-packages") != 0)
+			failed = makelink(o, target, path, fault);
+		free(names[i]);
+	}
+	free(names);
+	if (!failed) {
+		/* Debian's site.py looks here */
+		char *path CLEANUP(freemem) = xasprintf("%s/dist-packages", lib);
+
+		failed = makelink(o, "site-packages", path, fault);
+	}
+	return failed;
+}
+
+static int
+makeinterpreter(const struct context *c, struct object *o, struct fault *fault)
+{
+	char *site CLEANUP(freemem) = xasprintf("lib/%s/site-packages/", archivestring(c->ar, c->slice->python_dir));
+
+	if (!c->python)
+		return fail(fault, STATUS_LAUNCHER, "archive is newer than its reader: slice %s carries its interpreter",
+		            archivestring(c->ar, c->slice->name));
+	if (objectparents(o, "bin/", "", fault) < 0 || objectparents(o, site, "", fault) < 0)
+		return -1;
+	if ((c->slice->shape == VIEW_VENV ? makevenv : makeprefix)(c, o, fault) < 0)
+		return -1;
+	return makealiases(c, o, fault);
+}
+
+int
+viewmake(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v,
+         const struct places *places, struct store *store, const char *name, const char *boot, struct fault *fault)
+{
+	struct context c = contextof(ar, slice, host, v, places, store);
+	struct object o;
+
+	if (objectstart(&o, store->views, fault) < 0 || makelayerlinks(&c, &o, fault) < 0 ||
+	    makeinterpreter(&c, &o, fault) < 0 ||
+	    objectpublish(&o, name, boot, c.slice->shape == VIEW_PREFIX, fault) < 0) {
+		objectdiscard(&o);
+		return -1;
+	}
+	return 0;
+}
+
+static int
+isthere(const struct store *store, const char *name, const char *path, int mode)
+{
+	char *full CLEANUP(freemem) = xasprintf("%s/tree/%s", name, path);
+
+	return faccessat(store->views, full, mode, AT_EACCESS) == 0;
+}
+
+int
+viewleads(const struct archive *ar, uint32_t slice, const struct store *store, const char *name)
+{
+	const struct slice *s = &ar->slices[slice];
+	uint32_t i;
+
+	if (!isthere(store, name, "bin/python", X_OK))
+		return 0;
+	for (i = 0; i < ar->tool_count; i++)
+		if (!isthere(store, name, archivestring(ar, ar->tools[i].target), F_OK))
+			return 0;
+	for (i = 0; i < s->link_count; i++)
+		if (!isthere(store, name, archivestring(ar, ar->links[s->first_link + i].path), F_OK))
+			return 0;
+	return 1;
+}
+
+static int
+linkis(const struct store *store, const char *name, const char *path, const char *wanted)
+{
+	char *full CLEANUP(freemem) = xasprintf("%s/tree/%s", name, path);
+	char text[4 * MAX_PATH];
+	ssize_t n = readlinkat(store->views, full, text, sizeof(text) - 1);
+
+	if (n < 0)
+		return 0;
+	text[n] = '\0';
+	return strcmp(text, wanted) == 0;
+}
+
+static int
+configis(const struct store *store, const char *name, const char *wanted)
+{
+	char *full CLEANUP(freemem) = xasprintf("%s/tree/pyvenv.cfg", name);
+	int fd CLEANUP(closefd) = openat(store->views, full, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	size_t size = strlen(wanted);
+	char *text CLEANUP(freemem) = xmalloc(size + 1);
+
+	return fd >= 0 && read(fd, text, size + 1) == (ssize_t)size && memcmp(text, wanted, size) == 0;
+}
+
+int
+viewholds(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v,
+          const struct places *places, struct store *store, const char *name)
+{
+	struct context c = contextof(ar, slice, host, v, places, store);
+	char *config CLEANUP(freemem) = NULL;
+	const struct link *k;
+	const char *path;
+	uint32_t i;
+
+	/* a copied interpreter is not worth the reading: made anew */
+	if (c.slice->shape != VIEW_VENV || !c.python)
+		return 0;
+	config = configtext(&c);
+	if (!configis(store, name, config) || !linkis(store, name, "bin/python", c.python->real))
+		return 0;
+	for (i = 0; i < c.slice->link_count; i++) {
+		char *text CLEANUP(freemem) = NULL;
+
+		k = &ar->links[c.slice->first_link + i];
+		path = archivestring(ar, k->path);
+		text = linktext(&c, path, k->layer, archivestring(ar, k->target));
+		if (!linkis(store, name, path, text))
+			return 0;
+	}
+	return 1;
+}

@@ -1,0 +1,28 @@
+struct archive;
+struct host;
+struct verdict;
+struct stores;
+struct store;
+struct fault;
+
+/* where each layer of a slice lies: by its index in the archive, the store that holds it, NULL for the others */
+struct places {
+	struct store **layers;
+};
+
+/*
+ * The name of the view of a slice: a digest of the archive, the slice and the interpreter it is made for.
+ * 32 characters and a NUL.
+ */
+void viewname(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, char name[33]);
+
+/* make and publish the view in a store; that it is there already is no failure */
+int viewmake(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, const struct places *,
+             struct store *, const char *name, const char *boot, struct fault *);
+
+/* whether no part of a view is missing, as far as is seen without reading it: interpreter, tools, where its links lead */
+int viewleads(const struct archive *, uint32_t slice, const struct store *, const char *name);
+
+/* whether a view that was made in another boot is still whole: all its links are as they should be */
+int viewholds(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, const struct places *,
+              struct store *, const char *name);

@@ -1,0 +1,293 @@
+"""The command line. Only this file prints, and only :func:`main` decides the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import packer
+from packer.errors import PackError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from packer.config import Config
+    from packer.pack import Packed
+
+EPILOG = """examples:
+  packer fat httpie --abis manylinux2014,cp39,cp311,cp313      one file, three Pythons
+  packer fat . -c mytool                                       the project in this directory
+  packer fat script.py -r requirements.txt --abis cp39,cp313   a program of one file
+  packer explain ./http                                        what would run here, and why
+
+exit status: 0 done, 1 could not be done, 2 wrong usage, 128 + number of the signal that ended it: 130 interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        with _ended_by_signals():
+            options = _parse(arguments)
+            status: int = options.run(options)
+            print(end="", flush=True)
+            return status
+    except PackError as error:
+        _complain(str(error), error.hint)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt as interrupt:
+        number = signal.Signals(interrupt.args[0] if interrupt.args else signal.SIGINT)
+        _complain("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
+        return 128 + number
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # the machine's doing, as a full disk
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _complain(f"{where}{error.strerror or error}")
+        _forget_output()
+        return 1
+
+
+def _forget_output() -> None:
+    """Let what cannot be written now not be tried again at exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _complain(message: str, hint: str = "") -> None:
+    for line in (f"{message}\nhint: {hint}" if hint else message).splitlines():
+        print(f"packer: {line}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that it can clean up, which no further one disturbs."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {one: signal.getsignal(one) for one in numbers if signal.getsignal(one) not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; argparse by itself takes no inputs behind options when there are some before them."""
+    parser = _parser()
+    options, more = parser.parse_known_args(arguments)
+    if "inputs" not in options or any(word.startswith("-") for word in more):
+        parser.parse_args(arguments)
+    elif more:
+        options.inputs += more
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="packer",
+        description="Pack a Python program for many Pythons and Linux hosts into one executable file.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"packer (fatpar) {packer.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_fat(commands)
+    for name, run, text in (
+        ("inspect", _inspect, "show what is in an archive"),
+        ("verify", _verify, "check every digest of an archive"),
+        ("extract", _extract, "unpack an archive for people to look at"),
+        ("explain", _explain, "say which slice runs on a host, and why the others do not"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.add_argument("file", type=Path, metavar="FILE")
+        command.set_defaults(run=run)
+        if name == "extract":
+            command.add_argument("directory", type=Path, metavar="DIR", help="must not exist")
+        if name == "explain":
+            command.add_argument("--host", metavar="NAME|FILE", help="a described host (default: this machine)")
+        if name in ("inspect", "explain"):
+            command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
+    return parser
+
+
+def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    fat = commands.add_parser(
+        "fat",
+        help="pack a program",
+        description="Pack a program: requirements, a project directory or a script go in, one executable file comes\n"
+        "out. Without any, the project in the working directory is packed. All options but --timeout, --json and\n"
+        "--quiet can stand in [tool.packer] of its pyproject.toml, under the same names.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    fat.set_defaults(run=_fat)
+    _add_what(fat)
+    where = fat.add_argument_group("where it runs")
+    where.add_argument(
+        "--abis", metavar="WORDS",
+        help="platform policies, Python tags and full tags, separated by commas, most preferred first: "
+        "manylinux2014,cp313,cp39 or cp314-manylinux_2_28; a policy without a Python means every CPython still "
+        "supported (default: the running Python on this machine's platform)",
+    )  # fmt: skip
+    where.add_argument("--arch", action="append", metavar="ARCH", help="x86_64 or aarch64 (default: this machine's)")
+    index = fat.add_argument_group("where wheels come from, as in pip")
+    index.add_argument("--index-url", metavar="URL")
+    index.add_argument("--extra-index-url", action="append", metavar="URL")
+    index.add_argument("--find-links", action="append", metavar="DIR|URL")
+    index.add_argument("--no-index", action="store_true", default=None)
+    index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
+    index.add_argument(
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
+        help="for resolving and downloading one slice (default: 600)",
+    )  # fmt: skip
+    out = fat.add_argument_group("output")
+    out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
+    out.add_argument(
+        "--fast", action="store_true", default=None, help="compress less: quick to pack, about a third larger"
+    )
+    out.add_argument("--json", action="store_true", help="print what came of it as JSON")
+    out.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_what(fat: argparse.ArgumentParser) -> None:
+    what = fat.add_argument_group("what is packed")
+    what.add_argument(
+        "inputs", nargs="*", metavar="REQUIREMENT|PROJECT_DIR|SCRIPT.py",
+        help="requirements, wheels and directories as pip takes them, or a program of one file",
+    )  # fmt: skip
+    what.add_argument(
+        "-r", "--requirement", action="append", type=Path, metavar="FILE", help="a requirements file; may be repeated"
+    )
+    what.add_argument(
+        "--include", action="append", metavar="SRC:DEST",
+        help="a file or directory, and where it goes beside the program's modules; may be repeated",
+    )  # fmt: skip
+    runs = fat.add_argument_group("what it runs")
+    default = runs.add_mutually_exclusive_group()
+    default.add_argument("-e", "--entry", metavar="MODULE:FUNCTION", help="call a function")
+    default.add_argument("-m", "--module", metavar="MODULE", help="run a module, as python -m does")
+    default.add_argument(
+        "-c", "--console-script", metavar="NAME",
+        help="run a command that a wheel installs (default: the only one, or the one named as the requirement)",
+    )  # fmt: skip
+    runs.add_argument(
+        "--tool", action="append", metavar="NAME=MODULE:FUNCTION|NAME=COMMAND",
+        help="let the archive be this tool when it is called NAME; may be repeated, the first is the default",
+    )  # fmt: skip
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if float(text) > 0:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
+
+
+def _fat(options: argparse.Namespace) -> int:
+    from packer import pack, progress
+    from packer.job import job_of
+
+    job, notes = job_of(_config(options), options.timeout)
+    if not options.quiet:
+        for note in notes:
+            print(f"packer: {note}", file=sys.stderr)
+    with progress.showing(quiet=options.quiet) as bar:
+        packed = pack.pack(job, bar)
+    _report(options, packed)
+    return 0
+
+
+def _config(options: argparse.Namespace) -> Config:
+    """What the command line says and, where it names nothing to pack or one project, what the project says."""
+    from packer.config import Config, merge, read
+    from packer.job import project_of
+
+    said: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(Config)}
+    lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
+    spoken = Config(**{name: value for name, value in said.items() if value is not None} | lists)
+    if spoken.requirement or len(spoken.inputs) > 1:
+        return spoken
+    project = project_of(spoken.inputs[0]) if spoken.inputs else Path()
+    written = read(project) if project else None
+    if written is None:
+        return spoken
+    if not spoken.inputs and not written.inputs:
+        written = replace(written, inputs=(str(project),))
+    return merge(spoken, written)
+
+
+def _report(options: argparse.Namespace, packed: Packed) -> None:
+    from packer.inspect import describe
+
+    if options.json:
+        _print_json(describe(packed.written.path))
+        return
+    if options.quiet:
+        return
+    for note in packed.notes:
+        print(f"packer: {note}", file=sys.stderr)
+    for warning in packed.warnings:
+        print(f"packer: warning: {warning}", file=sys.stderr)
+    slices = ", ".join(one.target.name for one in packed.slices)
+    print(f"{packed.written.path}: {packed.written.size:,} bytes for {slices}")
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from packer import inspect
+
+    described = inspect.describe(options.file)
+    if options.json:
+        _print_json(described)
+    else:
+        print(inspect.table(described))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from packer import inspect
+
+    blobs, layers = inspect.verify(options.file)
+    print(f"{options.file}: {blobs} blobs and {layers} layers are as they were packed")
+    return 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from packer import inspect
+
+    inspect.extract(options.file, options.directory)
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from packer import explain
+
+    judged = explain.judge(options.file, options.host)
+    if options.json:
+        _print_json(judged.json)
+    else:
+        print(judged.text, end="")
+    return 0 if judged.fits else 1

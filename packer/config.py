@@ -1,0 +1,169 @@
+"""``[tool.packer]`` of a pyproject.toml: the options of ``packer fat`` under the same names.
+
+For a project that packs itself; the command line wins, option by option.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from packer.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What ``packer fat`` is told; ``None`` or empty: not said. Names are the options', with ``_`` for ``-``."""
+
+    inputs: tuple[str, ...] = ()
+    """Requirements, project directories, one script."""
+    requirement: tuple[Path, ...] = ()
+    constraint: tuple[Path, ...] = ()
+    include: tuple[str, ...] = ()
+    """``SRC:DEST``."""
+    abis: str | None = None
+    arch: tuple[str, ...] = ()
+    entry: str | None = None
+    module: str | None = None
+    console_script: str | None = None
+    tool: tuple[str, ...] = ()
+    """``NAME=module:function`` or ``NAME=console_script``."""
+    index_url: str | None = None
+    extra_index_url: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    no_index: bool | None = None
+    fast: bool | None = None
+    output: Path | None = None
+
+
+_ENTRIES = ("entry", "module", "console_script")
+
+
+def merge(spoken: Config, written: Config) -> Config:
+    """Take from ``written`` what the command line did not say; of the ways to name what runs only one counts."""
+    said = {field.name for field in fields(Config) if getattr(spoken, field.name) not in (None, ())}
+    if said & {*_ENTRIES, "tool"}:
+        said |= {*_ENTRIES, "tool"}
+    taken = {field.name: getattr(written, field.name) for field in fields(Config) if field.name not in said}
+    return replace(spoken, **taken)
+
+
+def read(directory: Path) -> Config | None:
+    """Read ``directory/pyproject.toml``; ``None`` if it is not there.
+
+    Relative paths in it count from the directory.
+
+    :raises UsageError: if it is not TOML, or its ``[tool.packer]`` has a key or value that makes no sense.
+    """
+    path = directory / "pyproject.toml"
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    values: dict[str, Any] = {}
+    try:
+        for key, value in _table("[tool.packer]", _table("[tool]", document.get("tool", {})).get("packer", {})).items():
+            field = _field(key)
+            values[field] = _READERS[field](f"[tool.packer] {key}", value, directory)
+        ways = [field.replace("_", "-") for field in _ENTRIES if field in values]
+        if len(ways) > 1:
+            raise UsageError(f"[tool.packer] {' and '.join(ways)}: only one of them can say what runs")
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}", error.hint) from None
+    return Config(**values)
+
+
+def _field(key: str) -> str:
+    known = {field.name.replace("_", "-"): field.name for field in fields(Config)}
+    known["requirements"] = known.pop("inputs")  # they have no option
+    if key not in known:
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+        raise UsageError(f"[tool.packer] {key}: there is no such key", hint)
+    return known[key]
+
+
+def _expect(kind: type[_T], name: str, key: str, value: object) -> _T:
+    if not isinstance(value, kind):
+        raise UsageError(f"{key}: must be {name}, is {value!r}")
+    return value
+
+
+def _table(key: str, value: object) -> dict[str, Any]:
+    return _expect(dict, "a table", key, value)
+
+
+def _text(key: str, value: object, _: Path) -> str:
+    return _expect(str, "a string", key, value)
+
+
+def _flag(key: str, value: object, _: Path) -> bool:
+    return _expect(bool, "true or false", key, value)
+
+
+def _texts(key: str, value: object, directory: Path) -> tuple[str, ...]:
+    return tuple(_text(key, item, directory) for item in _expect(list, "a list of strings", key, value))
+
+
+def _path(key: str, value: object, directory: Path) -> Path:
+    return directory / _text(key, value, directory)
+
+
+def _paths(key: str, value: object, directory: Path) -> tuple[Path, ...]:
+    return tuple(directory / text for text in _texts(key, value, directory))
+
+
+def _places(key: str, value: object, directory: Path) -> tuple[str, ...]:
+    """URLs as they are, directories from the file's."""
+    texts = _texts(key, value, directory)
+    return tuple(text if re.match(r"[a-z+]+:", text) else str(directory / text) for text in texts)
+
+
+def _words(key: str, value: object, directory: Path) -> str:
+    return ",".join(_texts(key, value, directory)) if isinstance(value, list) else _text(key, value, directory)
+
+
+def _includes(key: str, value: object, directory: Path) -> tuple[str, ...]:
+    return tuple(map(str, _paths(key, value, directory)))
+
+
+def _tools(key: str, value: object, directory: Path) -> tuple[str, ...]:
+    return tuple(f"{name}={_text(f'{key}.{name}', entry, directory)}" for name, entry in _table(key, value).items())
+
+
+_READERS: Mapping[str, Callable[[str, object, Path], object]] = {
+    "inputs": _texts,
+    "requirement": _paths,
+    "constraint": _paths,
+    "include": _includes,
+    "abis": _words,
+    "arch": _texts,
+    "entry": _text,
+    "module": _text,
+    "console_script": _text,
+    "tool": _tools,
+    "index_url": _text,
+    "extra_index_url": _texts,
+    "find_links": _places,
+    "no_index": _flag,
+    "fast": _flag,
+    "output": _path,
+}

@@ -1,0 +1,69 @@
+"""Files: output that is whole or not there, and digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from packer.errors import PackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name beside ``path`` and move it there at the end; on any failure nothing is left.
+
+    What is being written can be read, too. An OSError that leaves the block counts as one of writing.
+
+    :param mode: permissions before the user's mask.
+    :raises PackError: if the directory cannot be written to, or the disk is full.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(mode & ~mask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Find out before long work what would only show at its end.
+
+    :raises PackError: if :func:`replacing` could not write ``path``.
+    """
+    try:
+        if path.exists() and not path.is_file():  # above all not /dev/null
+            raise OSError(None, "it is a directory" if path.is_dir() else "it is a device or the like")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> PackError:
+    return PackError(f"cannot write {path}: {error.strerror}", hint="name another file with -o")
+
+
+def sha256(path: Path) -> bytes:
+    """Give the digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

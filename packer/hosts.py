@@ -1,0 +1,205 @@
+"""Hosts that are described in files: facts for the launcher's selection, which judges them like the machine's own.
+
+A description is TOML::
+
+    machine = "x86_64"
+    cpu = 1                          # x86-64 level, or 80, 81 for ARMv8.0, 8.1
+    kernel = "5.10.0"
+    libc = "glibc 2.31"
+
+    [libraries]                      # SONAME = the newest nodes; of the libc's own, what others of its release lack
+    "libstdc++.so.6" = "GLIBCXX_3.4.28 CXXABI_1.3.12"
+
+    [[python]]
+    path = "/usr/bin/python3.9"
+    abi = "cp39"
+    version = "3.9.2"
+    lacks = []                       # standard-library modules that are not installed
+
+``source`` and ``checked`` say where it is from, and when it was last compared with that.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from packer import facts, native
+from packer.errors import PackError, UsageError
+from packer.model import NeedKind
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packer.reader import Archive
+
+_T = TypeVar("_T")
+
+_KEYS = {"machine", "cpu", "kernel", "libc", "libraries", "python", "source", "checked"}
+_PYTHON_KEYS = {"path", "abi", "version", "lacks"}
+_TYPES = {str: "a string", int: "a number", list: "a list", dict: "a table"}
+
+
+@dataclass(frozen=True)
+class Python:
+    """An interpreter of a described host."""
+
+    path: str
+    abi: str
+    version: tuple[int, int, int]
+    lacks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a description says."""
+
+    name: str
+    """Of its file."""
+    machine: str
+    cpu: int
+    kernel: str
+    family: str
+    """``glibc`` or ``musl``."""
+    libc: facts.Version
+    libraries: Mapping[str, tuple[str, ...]]
+    """SONAME -> the newest node of each kind."""
+    pythons: tuple[Python, ...]
+
+
+def named() -> dict[str, Path]:
+    """Give the hosts that come with the packer, by name."""
+    return {path.stem: path for path in sorted((facts.folder() / "hosts").glob("*.toml"))}
+
+
+def find(name: str) -> Described:
+    """Read a host that comes with the packer, or a file.
+
+    :raises UsageError: if there is neither.
+    :raises PackError: if it cannot be read or says something wrong.
+    """
+    known = named()
+    path = known.get(name, Path(name))
+    if name not in known and not path.exists():
+        near = difflib.get_close_matches(name, known) or list(known)
+        raise UsageError(f"no host {name!r}: neither a name nor a file", hint=f"known are {', '.join(near)}")
+    try:
+        return _read(path.name, tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise PackError(f"cannot read the host {path}: {error.strerror}") from error
+    except ValueError as error:  # what is no UTF-8 or no TOML among them
+        raise PackError(f"host {path}: {error}") from error
+
+
+def _read(name: str, table: dict[str, Any]) -> Described:
+    _check_keys(table, _KEYS)
+    machine, cpu = _get(table, "machine", str), _get(table, "cpu", int)
+    levels = [level.number for level in facts.cpu_levels() if level.arch == machine]
+    if cpu not in levels:
+        machines = ", ".join(facts.architectures())
+        raise ValueError(
+            f"cpu {cpu} is no level of machine {machine!r}" if levels else f"machine is none of {machines}"
+        )
+    libc = re.fullmatch(r"(glibc|musl) (\d+)\.(\d+)(\.\d+)?", _get(table, "libc", str))
+    if libc is None:
+        raise ValueError(f"libc must be like 'glibc 2.31' or 'musl 1.2', is {table['libc']!r}")
+    kernel = _get(table, "kernel", str)
+    if not re.match(r"\d+\.\d+", kernel):
+        raise ValueError(f"kernel must be like '5.10.0', is {kernel!r}")
+    libraries = _get(table, "libraries", dict, {})
+    return Described(
+        name, machine, cpu, kernel, libc[1], (int(libc[2]), int(libc[3])),
+        {soname: tuple(_get(libraries, soname, str).split()) for soname in libraries},
+        tuple(_python(one) for one in _get(table, "python", list, [])),
+    )  # fmt: skip
+
+
+def _python(table: object) -> Python:
+    if not isinstance(table, dict):
+        raise ValueError("python must be written [[python]]")
+    _check_keys(table, _PYTHON_KEYS)
+    abi, version = _get(table, "abi", str), _get(table, "version", str)
+    if abi not in facts.pythons():
+        raise ValueError(f"abi {abi!r} is no Python ABI tag")
+    numbers = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) != facts.pythons()[abi].abi.version:
+        raise ValueError(f"version {version!r} is no release of {abi}")
+    lacks = tuple(str(module) for module in _get(table, "lacks", list, []))
+    return Python(_get(table, "path", str), abi, (int(numbers[1]), int(numbers[2]), int(numbers[3])), lacks)
+
+
+def _check_keys(table: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not known: {', '.join(sorted(known))} are")
+
+
+def _get(table: Mapping[str, Any], key: str, kind: type[_T], default: _T | None = None) -> _T:
+    value = table.get(key, default)
+    if value is None:
+        raise ValueError(f"{key} is missing")
+    if not isinstance(value, kind):
+        raise ValueError(f"{key} must be {_TYPES[kind]}, is {value!r}")
+    return value
+
+
+def describe_into(host: Any, archive: Archive, described: Described) -> None:
+    """Fill a ``struct host`` from a description, as far as an archive asks."""
+    lib = native.lib()
+    machine = facts.architectures()[described.machine]
+    lib.hostset(host, machine, described.kernel.encode(), described.cpu)
+    libc = _add_libc(host, archive, described)
+    for python in described.pythons:
+        version = facts.version_hex(*python.version)
+        stdlib = b"its standard library"
+        index = lib.hostaddpython(host, python.path.encode(), python.abi.encode(), version, libc, stdlib)
+        for module in python.lacks:
+            lib.hostaddlack(host, index, module.encode())
+
+
+def _add_libc(host: Any, archive: Archive, described: Described) -> int:
+    lib = native.lib()
+    family = getattr(lib, f"LIBC_{described.family.upper()}")
+    version = described.libc[0] << 16 | described.libc[1] << 8
+    libc: int = lib.hostaddlibc(host, family, version, described.name.encode())
+    for library in described.libraries:
+        lib.hostaddlibrary(host, libc, library.encode())
+    nodes = [
+        (archive.string(need.name), archive.string(need.value))
+        for need in archive.records("need")
+        if need.kind == NeedKind.NODE
+    ]
+    for library, node in nodes:
+        if _offers(described, library, node):
+            lib.hostaddnode(host, libc, library.encode(), node.encode())
+    return libc
+
+
+def _offers(host: Described, library: str, node: str) -> bool:
+    """Tell whether a library has a node: if a newest node of its kind says so, glibc's also by its release."""
+    if any(_reaches(newest, node) for newest in host.libraries.get(library, ())):
+        return True
+    if host.family != "glibc" or not facts.LIBC_PARTS["glibc"].fullmatch(library):
+        return False
+    if not library.startswith("libc.so"):
+        return _reaches(f"GLIBC_{host.libc[0]}.{host.libc[1]}", node)
+    releases = [one for one in facts.glibc_releases() if one.version <= host.libc]
+    return bool(releases) and node in releases[-1].nodes[host.machine]
+
+
+def _reaches(newest: str, node: str) -> bool:
+    if newest == node:
+        return True
+    if not (facts.NUMBER.fullmatch(newest) and facts.NUMBER.fullmatch(node)):
+        return False
+    same_kind = newest.rpartition("_")[0] == node.rpartition("_")[0]
+    return same_kind and facts.node_number(node) <= facts.node_number(newest)

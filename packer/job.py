@@ -1,0 +1,163 @@
+"""From what the user said to a job: every word is read, and what was not said is filled in."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packer import boot, targets
+from packer.errors import UsageError
+from packer.pack import Job
+from packer.resolve import Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from packer.config import Config
+    from packer.pack import NamedTool
+
+_PROJECT_FILES = ("pyproject.toml", "setup.py")
+
+_NO_PATH = re.compile(r"[\w+-]+:/|[^/]+@")
+"""A URL, or a requirement at one (``name @ URL``)."""
+
+
+def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
+    """Decide what is packed.
+
+    :return: the job, and what the user should know of what was filled in.
+    :raises UsageError: if a word is wrong, or they contradict each other.
+    """
+    running = targets.running_target()
+    abis = running.python.tag if config.abis is None else config.abis
+    selection = targets.parse_abis(abis, arch=list(config.arch), running=running)
+    default = () if config.abis is not None else (f"no --abis: packing for the running Python, {abis}",)
+    script = _script([word for word in config.inputs if _is_script(word)])
+    requirements = tuple(_requirement(word) for word in config.inputs if not _is_script(word))
+    if not (script or requirements or config.requirement):
+        raise UsageError("nothing to pack: no requirement, project directory or script", hint="see packer fat --help")
+    _refuse_missing_files(config)
+    _refuse_overwriting(config)
+    tools = tuple(_tools(config, script))
+    _refuse_repeats([name for name, _ in tools])
+    job = Job(
+        requests=Requests(
+            requirements, config.requirement, config.constraint, config.find_links, config.index_url,
+            config.extra_index_url, bool(config.no_index),
+        ),
+        targets=selection.targets,
+        script=script,
+        tools=tools,
+        include=tuple(_include(word) for word in config.include),
+        output=config.output,
+        cache=_cache(),
+        limit=timeout,
+        fast=bool(config.fast),
+    )  # fmt: skip
+    return job, (*default, *selection.notes)
+
+
+def _is_script(word: str) -> bool:
+    return word.endswith(".py")
+
+
+def _script(words: Sequence[str]) -> Path | None:
+    if len(words) > 1:
+        raise UsageError(f"{words[0]} and {words[1]}: a program has one script", hint="add the other with --include")
+    if not words:
+        return None
+    if not os.path.isfile(words[0]):
+        raise UsageError(f"no script {words[0]}: there is no such file")
+    return Path(words[0])
+
+
+def project_of(word: str) -> Path | None:
+    """The project directory that a word means, ``DIRECTORY`` or ``DIRECTORY[extras]``.
+
+    One that does not look like a path is a requirement if it could be, as with pip: a directory that happens to be
+    called ``flask`` must hold a project to be meant.
+    """
+    path = _without_extras(word)
+    holds_project = any((path / name).exists() for name in _PROJECT_FILES)
+    return path if path.is_dir() and (_looks_like_path(word) or holds_project) else None
+
+
+def _without_extras(word: str) -> Path:
+    """Give the path of ``PATH[extras] ; marker``."""
+    return Path(re.sub(r"(\[[^\]/]*\])?( *;.*)?$", "", word))
+
+
+def _requirement(word: str) -> str:
+    """A requirement as pip takes it: what is a path must look like one, or pip asks the index for it."""
+    return f"./{word}" if project_of(word) and not _looks_like_path(word) else word
+
+
+def _looks_like_path(word: str) -> bool:
+    """Tell whether pip would take a word for a path; ``name @ URL`` and a URL are none."""
+    return (os.sep in word or word.startswith(".")) and not _NO_PATH.match(word)
+
+
+def _refuse_missing_files(config: Config) -> None:
+    """Say at once what pip would find out later, and for every slice again."""
+    local = [word for word in config.inputs if not _NO_PATH.match(word)]
+    paths = [word for word in local if _looks_like_path(word) or word.endswith(".whl")]
+    places = [Path(place) for place in config.find_links if not re.match(r"[\w+-]+:", place)]
+    for path in [*map(_without_extras, paths), *config.requirement, *config.constraint, *places]:
+        if not path.exists():
+            raise UsageError(f"cannot read {path}: there is no such file or directory")
+
+
+def _refuse_overwriting(config: Config) -> None:
+    """Let no slip of the hand replace what is packed by what it is packed into."""
+    sources = [*config.inputs, *map(str, config.requirement), *(word.rpartition(":")[0] for word in config.include)]
+    for source in sources:
+        if config.output and config.output.exists() and os.path.exists(source) and config.output.samefile(source):
+            raise UsageError(f"{config.output} is both what is packed and where it would be written")
+
+
+def _tools(config: Config, script: Path | None) -> Iterator[NamedTool]:
+    """The program itself first, then the tools named besides."""
+    name = config.output.name if config.output else ""
+    said = [word for word in (config.entry, config.module, config.console_script) if word]
+    if script and said:
+        raise UsageError(f"{script} and {said[0]}: only one of them can be what runs")
+    if script:
+        yield name or script.stem, boot.Script(f"app/{script.name}")
+    if config.entry:
+        function = boot.parse_function(config.entry)
+        yield name or function.module.partition(".")[0], function
+    if config.module:
+        module = boot.parse_module(config.module)
+        yield name or module.module.partition(".")[0], module
+    if config.console_script:
+        yield config.console_script, boot.Installed(config.console_script)
+    for word in config.tool:
+        yield boot.parse_tool(word)
+
+
+def _refuse_repeats(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two tools are called {name!r}")
+
+
+def _include(word: str) -> tuple[Path, str]:
+    source, colon, destination = word.rpartition(":")
+    parts = Path(destination).parts
+    if not colon or not source or not parts or Path(destination).is_absolute() or ".." in parts:
+        raise UsageError(f"not an --include: {word!r}: write SRC:DEST, DEST relative to the program's modules")
+    if not os.path.exists(source):
+        raise UsageError(f"cannot include {source}: there is no such file or directory")
+    return Path(source), "/".join(parts)
+
+
+def _cache() -> Path:
+    """The packer's own cache: wheels that were fetched and built."""
+    base, home = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("HOME", "")
+    if os.path.isabs(base):
+        return Path(base) / "fatpar-packer"
+    if os.path.isabs(home):  # nobody else is asked: the user may be in no user database
+        return Path(home) / ".cache" / "fatpar-packer"
+    raise UsageError("no place for the cache: HOME is not set", hint="set XDG_CACHE_HOME")

@@ -1,0 +1,83 @@
+"""The launcher's own code as Python sees it: cffi opens it in ABI mode, with the launcher's headers as declarations.
+
+There is one implementation of reading an archive, probing a host and selecting a slice, and it is the launcher's.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cffi import FFI
+
+from packer import facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HEADERS = (
+    "fault", "sha256", "crc32", "tree", "archive", "cpu", "elffile", "ldcache", "host", "pythons", "select", "decide",
+    "explain", "control", "store",
+)  # fmt: skip
+"""In an order in which each needs only what stands before it."""
+
+
+def data(name: str) -> Path:
+    """Path of a file that the build made: ``launcher-x86_64``, ``liblauncher.so``."""
+    return Path(str(resources.files("packer"))) / "_data" / name
+
+
+@functools.cache
+def ffi() -> FFI:
+    """The declarations of ``abi/fatpar.h`` and the launcher's headers."""
+    declared = FFI()
+    declared.cdef("void free(void *);\n" + facts.read_text("fatpar.h"))
+    for header in HEADERS:
+        declared.cdef(_header(header))
+    return declared
+
+
+def _header(name: str) -> str:
+    checkout = Path(__file__).parent.parent / "launcher" / f"{name}.h"
+    path = checkout if checkout.exists() else data(f"launcher/{name}.h")
+    return path.read_text("utf-8")
+
+
+def load(path: Path) -> Any:
+    """Open a build of the launcher's code."""
+    return ffi().dlopen(str(path))
+
+
+@functools.cache
+def lib() -> Any:
+    """The launcher's code that belongs to this packer."""
+    return load(data("liblauncher.so"))
+
+
+def text(pointer: Any) -> str:
+    """Read a string that stays C's: names are UTF-8 as a rule, whatever the locale says."""
+    raw: bytes = ffi().string(pointer)  # type: ignore[assignment]
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def encoded(name: str) -> bytes:
+    """Give the bytes of a name as C and archives have it; what :func:`text` read comes out as it was."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def own(pointer: Any) -> str:
+    """Take over a string that C allocated."""
+    try:
+        return text(pointer)
+    finally:
+        lib().free(pointer)
+
+
+def record(kind: str, values: Mapping[str, object]) -> bytes:
+    """The bytes of a record of the archive format.
+
+    :param kind: the struct's name in ``abi/fatpar.h``.
+    """
+    return bytes(ffi().buffer(ffi().new(f"struct {kind} *", dict(values))))

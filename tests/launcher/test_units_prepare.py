@@ -1,0 +1,149 @@
+"""The cold path on this machine: a view that works; and whatever an archive says, only the store is written to."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import vectors
+from support.native import lib, new, text
+
+pytestmark = pytest.mark.native
+
+MACHINE = os.uname().machine
+# of the Python that runs this test; it has no other flags where it is 3.8 or later
+ABI = f"cp{sys.version_info[0]}{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"
+
+WRITTEN = f"""
+layer modules-1.0 wheel
+  exec bin/hello "#!/bin/sh\\necho hello\\n"
+  file lib/python/site-packages/app.py "print('hello')\\n"
+  file lib/python/site-packages/pkg/__init__.py ""
+  dir lib/python/site-packages/empty
+  link lib/python/site-packages/link.py app.py
+layer more-1.0 wheel
+  file lib/python/site-packages/pkg/more.py "more = 1\\n"
+layer app app
+  file boot/hello.py "import app\\n"
+slice {ABI} manylinux_2_17_{MACHINE}
+  need python name={ABI}
+  flag -I
+tool hello python boot/hello.py
+"""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of it."""
+
+    failed: int
+    fault: str
+    view: Path
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the store in it, and nothing else but what must stay as it is."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "precious").write_text("precious")
+    for name in ("XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FATPAR_STORE", str(tmp_path / "place" / "store"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).resolve().parent))
+    return tmp_path / "place"
+
+
+def prepare(path: Path) -> Prepared | None:
+    """The cold path; None if the archive's index is found to be wrong."""
+    archive, stores, plan, fault = (new(f"struct {kind} *") for kind in ("archive", "stores", "plan", "fault"))
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if lib().archiveopen(archive, descriptor) or lib().archiveindex(archive):
+            return None
+        lib().archiveclose(archive)
+        lib().archiveopen(archive, descriptor)
+        lib().storescandidates(stores)
+        # the last two are for everybody: this test is not to write there
+        stores.count = 1
+        failed = lib().prepare(archive, stores, b"boot", plan, fault)
+        return Prepared(failed, text(fault.what), Path() if failed else Path(text(plan.view)))
+    finally:
+        lib().storesclose(stores)
+        lib().archiveclose(archive)
+        os.close(descriptor)
+
+
+def digest(tree: Path) -> str:
+    """Of a layer on disk."""
+    out, fault = new("uint8_t[32]"), new("struct fault *")
+    descriptor = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    failed = lib().treeread(descriptor, out, fault)
+    os.close(descriptor)
+    return text(fault.what) if failed else bytes(out).hex()
+
+
+def check(place: Path) -> None:
+    """Nothing but the store was written to, and every layer in it is what its name says."""
+    assert sorted(set(os.listdir(place)) | {"store"}) == ["precious", "store"]
+    assert (place / "precious").read_text() == "precious"
+    for layer in (place / "store" / "v1" / "layers").glob("*"):
+        assert layer.name == digest(layer / "tree")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, place: Path) -> Path:
+    """A sound one for this machine."""
+    assert place.parent == tmp_path
+    path = tmp_path / "archive"
+    path.write_bytes(vectors.build(vectors.parse("prepared", WRITTEN), tmp_path / "work"))
+    return path
+
+
+def test_the_view_is_an_environment_that_works(archive: Path, place: Path) -> None:
+    prepared = prepare(archive)
+    assert prepared
+    assert (prepared.failed, prepared.fault) == (0, "")
+    check(place)
+    code = "import sys, app, pkg.more; print(sys.prefix, pkg.more.more)"
+    done = subprocess.run(
+        (prepared.view / "bin" / "python", "-I", "-c", code), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == (f"hello\n{prepared.view} 1\n", "")
+    # bytecode has come meanwhile, beside the layers
+    check(place)
+
+
+def test_the_second_time_nothing_is_made(archive: Path, place: Path) -> None:
+    first = prepare(archive)
+    before = {path: path.lstat().st_ino for path in place.rglob("*") if "plans" not in path.parts}
+    second = prepare(archive)
+    assert second == first
+    assert {path: path.lstat().st_ino for path in place.rglob("*") if "plans" not in path.parts} == before
+
+
+def hostile(sound: bytes, seed: int) -> list[bytes]:
+    """Archives with changed indexes and right digests around them."""
+    generator, raw = random.Random(seed), vectors.index_of(sound)
+    return [vectors.with_index(sound, vectors.mutated(raw, generator)) for _ in range(150)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_an_index_says_only_the_store_is_written_to(archive: Path, place: Path, seed: int) -> None:
+    """As root, which no mode keeps from anything."""
+    outcomes: list[Any] = []
+    for content in hostile(archive.read_bytes(), seed):
+        archive.write_bytes(content)
+        prepared = prepare(archive)
+        outcomes.append(prepared and prepared.failed)
+        check(place)
+        shutil.rmtree(place / "store", ignore_errors=True)
+    assert {None, 0, -1} == set(outcomes)

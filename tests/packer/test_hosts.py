@@ -1,0 +1,304 @@
+"""packer/hosts.py: a described host is judged as that machine would be, and the descriptions we have are true."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import lief
+import pytest
+from support import archives
+from support.hosts import Host, require_host
+
+from packer import explain, facts, hosts
+from packer.errors import PackError, UsageError
+from packer.model import Need, NeedKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOST = """
+machine = "x86_64"
+cpu = 2
+kernel = "5.10.0-30-amd64"
+libc = "glibc 2.31"
+
+[libraries]
+"libstdc++.so.6" = "GLIBCXX_3.4.28 CXXABI_1.3.12 CXXABI_TM_1"
+"libz.so.1" = ""
+
+[[python]]
+path = "/usr/bin/python3.9"
+abi = "cp39"
+version = "3.9.2"
+lacks = ["lib2to3"]
+"""
+
+NODE, LIBRARY = NeedKind.NODE, NeedKind.LIBRARY
+
+
+def number(a: int, b: int, c: int) -> int:
+    return a << 16 | b << 8 | c
+
+
+FOUND = "found glibc 2.31 (host.toml)"
+
+NEEDS = {
+    "libc-node-of-its-release": (Need(NODE, "libc.so.6", "GLIBC_2.30"), ""),
+    "libc-node-of-an-old-release": (Need(NODE, "libc.so.6", "GLIBC_2.2.5"), ""),
+    "libc-node-of-a-later-release": (
+        Need(NODE, "libc.so.6", "GLIBC_2.32"), "needs GLIBC_2.32 in libc.so.6, found glibc 2.31",
+    ),
+    "libc-node-that-no-release-has": (
+        Need(NODE, "libc.so.6", "GLIBC_2.20"), "needs GLIBC_2.20 in libc.so.6, found glibc 2.31",
+    ),
+    "libc-node-without-a-number": (
+        Need(NODE, "libc.so.6", "GLIBC_ABI_DT_RELR"), "needs GLIBC_ABI_DT_RELR in libc.so.6, found glibc 2.31",
+    ),
+    "libm": (Need(NODE, "libm.so.6", "GLIBC_2.29"), ""),
+    "libm-of-a-later-release": (
+        Need(NODE, "libm.so.6", "GLIBC_2.35"), "needs GLIBC_2.35 in libm.so.6, found glibc 2.31",
+    ),
+    "loader": (Need(NODE, "ld-linux-x86-64.so.2", "GLIBC_2.3"), ""),
+    "newest-node-of-a-library": (Need(NODE, "libstdc++.so.6", "GLIBCXX_3.4.28"), ""),
+    "older-node-of-a-library": (Need(NODE, "libstdc++.so.6", "CXXABI_1.3.9"), ""),
+    "newer-node-of-a-library": (
+        Need(NODE, "libstdc++.so.6", "GLIBCXX_3.4.29"), "needs GLIBCXX_3.4.29 in libstdc++.so.6, found glibc 2.31",
+    ),
+    "node-of-a-kind-the-library-has-not": (
+        Need(NODE, "libstdc++.so.6", "GLIBC_2.2.5"), "needs GLIBC_2.2.5 in libstdc++.so.6, found glibc 2.31",
+    ),
+    "named-node-of-a-library": (Need(NODE, "libstdc++.so.6", "CXXABI_TM_1"), ""),
+    "node-of-a-library-of-which-none-is-known": (
+        Need(NODE, "libz.so.1", "ZLIB_1.2.9"), "needs ZLIB_1.2.9 in libz.so.1, found glibc 2.31",
+    ),
+    "node-of-a-library-that-is-not-there": (
+        Need(NODE, "libX11.so.6", "X_1"), "needs X_1 in libX11.so.6, found glibc 2.31",
+    ),
+    "library": (Need(LIBRARY, "libz.so.1"), ""),
+    "library-that-is-not-there": (Need(LIBRARY, "libX11.so.6"), "needs library libX11.so.6, found none"),
+    "cpu": (Need(NeedKind.CPU, number=2), ""),
+    "better-cpu": (Need(NeedKind.CPU, number=3), "needs CPU level x86-64-v3, found x86-64-v2"),
+    "kernel": (Need(NeedKind.KERNEL, number=number(5, 10, 0)), ""),
+    "newer-kernel": (Need(NeedKind.KERNEL, number=number(5, 10, 1)), "needs Linux 5.10.1, found 5.10.0-30-amd64"),
+    "module": (Need(NeedKind.STDLIB, "json"), ""),
+    "module-that-is-not-installed": (
+        Need(NeedKind.STDLIB, "lib2to3"), "needs standard library module lib2to3, not found in its standard library",
+    ),
+    "micro-version": (Need(NeedKind.PYTHON, "cp39", number=0x030902F0), ""),
+    "newer-micro-version": (
+        Need(NeedKind.PYTHON, "cp39", number=0x030903F0), "needs Python 3.9.3, found 3.9.2 (/usr/bin/python3.9)",
+    ),
+    "excluded-micro-version": (
+        Need(NeedKind.PYTHON_NOT, number=0x030902F0),
+        "needs another Python than 3.9.2, found 3.9.2 (/usr/bin/python3.9)",
+    ),
+    "musl": (Need(NeedKind.LIBC, "musl"), "needs musl, found glibc 2.31"),
+    "newer-glibc": (Need(NeedKind.LIBC, "glibc", number=number(2, 32, 0)), "needs glibc 2.32, found glibc 2.31"),
+}  # fmt: skip
+
+
+def judge(tmp_path: Path, description: str, *needs: Need, tags: tuple[str, ...] = ("cp39",)) -> explain.Judged:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "host.toml").write_text(description)
+    archive = archives.write(tmp_path / "app", tmp_path / "work", {"app.py": ""}, tags=tags, more=needs)
+    return explain.judge(archive, str(tmp_path / "host.toml"))
+
+
+@pytest.mark.parametrize(("need", "reason"), NEEDS.values(), ids=NEEDS)
+def test_each_need_is_judged(need: Need, reason: str, tmp_path: Path) -> None:
+    judged = judge(tmp_path, HOST, need)
+    assert (judged.fits, judged.json["slices"][0]["reasons"]) == (not reason, [reason] if reason else [])
+
+
+def test_the_best_slice_that_fits_is_chosen_among_several(tmp_path: Path) -> None:
+    two = HOST + '[[python]]\npath = "/opt/python3.11"\nabi = "cp311"\nversion = "3.11.9"\n'
+    judged = judge(tmp_path, two, tags=("cp313", "cp311", "cp39"))
+    assert (
+        judged.text
+        == """\
+host
+  machine  x86_64, x86-64-v2
+  kernel   5.10.0-30-amd64
+  libc     glibc 2.31 (host.toml)
+  python   cp39 3.9.2 (/usr/bin/python3.9)
+  python   cp311 3.11.9 (/opt/python3.11)
+slices, most preferred first
+  cp313-manylinux_2_17_x86_64: needs CPython cp313, found cp39 (/usr/bin/python3.9), cp311 (/opt/python3.11)
+  cp311-manylinux_2_17_x86_64: fits /opt/python3.11 (chosen)
+  cp39-manylinux_2_17_x86_64: fits /usr/bin/python3.9
+choice
+  cp311-manylinux_2_17_x86_64
+"""
+    )
+    assert judged.json == {
+        "version": 1,
+        "host": str(tmp_path / "host.toml"),
+        "choice": "cp311-manylinux_2_17_x86_64",
+        "slices": [
+            {
+                "name": "cp313-manylinux_2_17_x86_64", "fits": False, "python": None,
+                "reasons": ["needs CPython cp313, found cp39 (/usr/bin/python3.9), cp311 (/opt/python3.11)"],
+            },
+            {"name": "cp311-manylinux_2_17_x86_64", "fits": True, "python": "/opt/python3.11", "reasons": []},
+            {"name": "cp39-manylinux_2_17_x86_64", "fits": True, "python": "/usr/bin/python3.9", "reasons": []},
+        ],
+    }  # fmt: skip
+
+
+def test_a_musl_host_and_one_without_python(tmp_path: Path) -> None:
+    musl = re.sub(r"\[libraries\].*", "", HOST.replace("glibc 2.31", "musl 1.2"), flags=re.DOTALL)
+    judged = judge(tmp_path, musl)
+    assert judged.json["slices"][0]["reasons"] == [
+        "needs glibc 2.17, found musl 1.2",
+        "needs CPython cp39, found no Python at all",
+    ]
+
+
+NO_PYTHON = HOST.partition("[[")[0]
+NO_LIBRARIES = re.sub(r"\[libraries\][^[]*", "", HOST)
+
+WRONG = {
+    "not-toml": ("machine =", "Invalid value (at end of document)"),
+    "not-utf-8": ("\udcff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    "empty": ("", "machine is missing"),
+    "unknown-key": (HOST + "lack = []\n", "'lack' is not known: abi, lacks, path, version are"),
+    "unknown-top-key": ("glibc = 2\n" + HOST, "'glibc' is not known: checked, cpu, kernel, libc, libraries, machine, "),
+    "unknown-machine": (HOST.replace("x86_64", "sparc"), "machine is none of x86_64, aarch64"),
+    "level-of-another-machine": (HOST.replace("cpu = 2", "cpu = 80"), "cpu 80 is no level of machine 'x86_64'"),
+    "text-for-a-number": (HOST.replace("cpu = 2", 'cpu = "2"'), "cpu must be a number, is '2'"),
+    "number-for-a-text": (HOST.replace('"glibc 2.31"', "2.31"), "libc must be a string, is 2.31"),
+    "unknown-libc": (HOST.replace("glibc", "uclibc"), "libc must be like 'glibc 2.31' or 'musl 1.2', is 'uclibc "),
+    "libc-without-version": (HOST.replace("glibc 2.31", "glibc"), "libc must be like 'glibc 2.31' or 'musl 1.2', is "),
+    "kernel-without-number": (HOST.replace("5.10.0-30-amd64", "amd64"), "kernel must be like '5.10.0', is 'amd64'"),
+    "libraries-as-list": ("libraries = []\n" + NO_LIBRARIES, "libraries must be a table, is []"),
+    "node-as-list": (HOST.replace('"libz.so.1" = ""', '"libz.so.1" = []'), "libz.so.1 must be a string, is []"),
+    "one-python-as-table": (HOST.replace("[[python]]", "[python]"), "python must be a list"),
+    "pythons-as-texts": ('python = ["/usr/bin/python3"]\n' + NO_PYTHON, "python must be written [[python]]"),
+    "unknown-abi": (HOST.replace('"cp39"', '"cp3.9"'), "abi 'cp3.9' is no Python ABI tag"),
+    "version-of-another-abi": (HOST.replace('"3.9.2"', '"3.8.2"'), "version '3.8.2' is no release of cp39"),
+    "version-without-micro": (HOST.replace('"3.9.2"', '"3.9"'), "version '3.9' is no release of cp39"),
+    "no-path": (HOST.replace('path = "/usr/bin/python3.9"', ""), "path is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "complaint"), WRONG.values(), ids=WRONG)
+def test_a_wrong_description_is_told_in_one_line(text: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "host.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(PackError) as caught:
+        hosts.find(str(path))
+    assert str(caught.value).startswith(f"host {path}: {complaint}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_unknown_is_told_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        hosts.find("bookwurm")
+    assert (str(caught.value), caught.value.hint) == (
+        "no host 'bookwurm': neither a name nor a file",
+        "known are bookworm",
+    )
+    with pytest.raises(UsageError) as caught:
+        hosts.find("windows")
+    assert caught.value.hint == f"known are {', '.join(hosts.named())}"
+    with pytest.raises(PackError) as unreadable:
+        hosts.find(str(tmp_path))
+    assert str(unreadable.value) == f"cannot read the host {tmp_path}: Is a directory"
+
+
+# The hosts that come with the packer, against real ones ---------------------------------------------------------
+
+RELEASED = ("bullseye", "bookworm", "trixie")
+"""The other suites move on, so a description of them may be behind."""
+
+
+@dataclass(frozen=True)
+class Real:
+    """A root filesystem, and what its own programs and files say."""
+
+    host: Host
+
+    @property
+    def glibc(self) -> facts.Version:
+        said = self.host.run(["ldd", "--version"]).stdout.decode()
+        found = re.match(r".* (\d+)\.(\d+)\n", said)
+        assert found, said
+        return int(found[1]), int(found[2])
+
+    def python(self, path: str) -> tuple[int, ...]:
+        said = self.host.run([path, "-c", "import sys; print(*sys.version_info[:3])"]).stdout
+        return tuple(map(int, said.split()))
+
+    def lacks(self, python: hosts.Python) -> list[str]:
+        modules = sorted(facts.stdlib(python.version[:2]))
+        code = f"import importlib.util as u; print(*[m for m in {modules!r} if not u.find_spec(m)])"
+        return self.host.run([python.path, "-c", code]).stdout.decode().split()
+
+    def nodes(self, library: str) -> list[str] | None:
+        """What a library defines; None if it is not there."""
+        for directory in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"):
+            path = self.host.root / directory / library
+            if path.exists():
+                binary = lief.ELF.parse(path)
+                assert binary is not None
+                definitions = list(binary.symbols_version_definition)
+                return [str(one.auxiliary_symbols[0].name) for one in definitions if not one.flags & 1]
+        return None
+
+
+@pytest.fixture(params=list(hosts.named()))
+def described(request: pytest.FixtureRequest) -> hosts.Described:
+    return hosts.find(request.param)
+
+
+@pytest.fixture
+def real(described: hosts.Described) -> Real:
+    return Real(require_host(described.name.removesuffix(".toml")))
+
+
+def test_every_suite_is_described() -> None:
+    assert list(hosts.named()) == ["bookworm", "bullseye", "forky", "sid", "trixie"]
+
+
+@pytest.mark.hosts
+def test_libc_and_python_are_as_described(described: hosts.Described, real: Real) -> None:
+    (python,) = described.pythons
+    if described.name.removesuffix(".toml") in RELEASED:
+        assert (real.glibc, real.python(python.path)) == (described.libc, python.version)
+    else:
+        assert real.glibc >= described.libc
+        assert real.python(python.path) >= python.version
+        assert real.python(python.path)[:2] == python.version[:2]
+
+
+@pytest.mark.hosts
+def test_standard_library_lacks_what_is_described(described: hosts.Described, real: Real) -> None:
+    (python,) = described.pythons
+    assert real.lacks(python) == sorted(python.lacks)
+
+
+@pytest.mark.hosts
+def test_libraries_have_the_nodes_that_are_described(described: hosts.Described, real: Real) -> None:
+    checked = []
+    for library, newest in described.libraries.items():
+        nodes = real.nodes(library)
+        if nodes is None or library == "libc.so.6":
+            continue
+        checked.append(library)
+        assert set(newest) <= set(nodes)
+        if described.name.removesuffix(".toml") in RELEASED:
+            one = replace(described, libraries={library: newest})
+            assert [node for node in nodes if not hosts._offers(one, library, node)] == []
+    assert {"libgcc_s.so.1", "libz.so.1", "libexpat.so.1", "libcrypt.so.1"} <= set(checked)
+
+
+@pytest.mark.hosts
+def test_nodes_of_the_libc_are_those_of_its_release(described: hosts.Described, real: Real) -> None:
+    nodes = real.nodes("libc.so.6")
+    assert nodes is not None
+    offered = {node for node in nodes if hosts._offers(described, "libc.so.6", node)}
+    assert set(nodes) - offered <= {"GLIBC_PRIVATE"} or real.glibc > described.libc
+    known = facts.glibc_releases()[-1].nodes["x86_64"]
+    assert not {node for node in known - set(nodes) if hosts._offers(described, "libc.so.6", node)}

@@ -1,0 +1,89 @@
+"""The root filesystems tests run in: which there are, where they lie, and which of them are finished.
+
+``tests/hosts/build.py`` makes them, :mod:`hosts` beside this file enters them. Standard library only: building must
+not need the test environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+MERGED_USR = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
+"""mmdebstrap's own hook: without it a bookworm root gets its merged /usr from usrmerge, which pulls in all of perl.
+Bullseye stays unmerged, as machines that were upgraded to it are; so both layouts are among the hosts."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a root filesystem is made of."""
+
+    suite: str
+    """Debian suite, by a name that does not move from release to release (sid never moves)."""
+    packages: tuple[str, ...]
+    """Beside the essential ones."""
+    options: tuple[str, ...] = (
+        "--variant=essential",
+        # Testing and unstable expire within a week, and a mirror may be older than that.
+        '--aptopt=Acquire::Check-Valid-Until "false"',
+        "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*",
+        f"--hook-dir={MERGED_USR}",
+        # An installer writes it; without it nothing in the root finds localhost.
+        '--customize-hook=echo "127.0.0.1 localhost" > "$1/etc/hosts"',
+    )
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 that changes when a root made from this would be another one."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
+
+
+DEFINITIONS = {
+    "bullseye": Definition("bullseye", ("python3", "python2.7")),
+    # libstdc++6 is on every Debian that has apt, and native wheels expect it; the other roots show what is without.
+    "bookworm": Definition("bookworm", ("python3", "libstdc++6")),
+    "trixie": Definition("trixie", ("python3", "libstdc++6")),
+    "forky": Definition("forky", ("python3",)),
+    # No python3: sid's default is not yet 3.15, and a host whose only Python has no plain name is worth having.
+    "sid": Definition("sid", ("python3.15",)),
+    "bookworm-minimal": Definition("bookworm", ("python3-minimal",)),
+    "bookworm-nopython": Definition("bookworm", ()),
+}
+
+
+def cache() -> Path:
+    """The directory of all roots: ``$FATPAR_TEST_HOSTS``, else ``.cache/hosts`` of the repository."""
+    named = os.environ.get("FATPAR_TEST_HOSTS")
+    return Path(named).resolve() if named else Path(__file__).resolve().parents[2] / ".cache" / "hosts"
+
+
+def root_of(name: str) -> Path:
+    """The tree of a host, finished or not."""
+    return cache() / name / "root"
+
+
+def stamp_of(name: str) -> Path:
+    """The file that makes a root a finished one: its definition's digest, written after everything else."""
+    return cache() / name / "stamp"
+
+
+def finished(name: str) -> bool:
+    """Whether the root is there, whole, and made from today's definition."""
+    try:
+        return stamp_of(name).read_text() == DEFINITIONS[name].digest
+    except FileNotFoundError:
+        return False
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Mount points of this mount namespace at or below a directory; field 5 of proc(5)'s mountinfo."""
+    resolved = str(directory.resolve())
+    escaped = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = [re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point) for point in escaped]
+    return [point for point in points if point == resolved or point.startswith(f"{resolved}/")]
