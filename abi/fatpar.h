@@ -88,7 +88,7 @@ enum section_id {
 };
 
 enum encoding { ENCODING_STORED = 0, ENCODING_ZSTD = 1 };
-enum filter { FILTER_NONE = 0, FILTER_X86_CALL = 1 };
+enum filter { FILTER_NONE = 0, FILTER_X86 = 1 };
 
 /* one independently stored run of bytes */
 struct blob {

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 from measure import Archive, machine, pack_fat, table, tell
 
-from packer import blobs, native, targets
+from packer import native, targets
+from packer.blobs import Level
 from packer.reader import check, reading
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def speeds(actions: Mapping[str, tuple[int, Callable[[], object]]]) -> dict[str,
 
 def actions(data: bytes, archive: Archive) -> Iterator[tuple[str, Callable[[], object]]]:
     """Everything that is compared."""
-    frame = zstandard.ZstdCompressor(level=blobs.LEVEL).compress(data)
+    frame = zstandard.ZstdCompressor(level=Level.DEFAULT.value).compress(data)
     decoder = zstandard.ZstdDecompressor()
     assert (
         launcher_digest(data, portable=True) == launcher_digest(data, portable=False) == hashlib.sha256(data).digest()
@@ -79,7 +80,7 @@ def actions(data: bytes, archive: Archive) -> Iterator[tuple[str, Callable[[], o
     yield "SHA-256, launcher, CPU's instructions", lambda: launcher_digest(data, portable=False)
     yield "SHA-256, Python's hashlib", lambda: hashlib.sha256(data).digest()
     yield "BLAKE2b, Python's hashlib", lambda: hashlib.blake2b(data).digest()
-    yield f"zstd -{blobs.LEVEL} decoding, zstandard", lambda: decoder.decompress(frame)
+    yield f"zstd -{Level.DEFAULT.value} decoding, zstandard", lambda: decoder.decompress(frame)
     yield "decode and digest, launcher, portable C", lambda: verify(archive, portable=True)
     yield "decode and digest, launcher, CPU's instructions", lambda: verify(archive, portable=False)
 

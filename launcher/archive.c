@@ -302,7 +302,7 @@ checkblobs(struct archive *ar)
 
 	for (i = 0; i < ar->blob_count; i++) {
 		b = &ar->blobs[i];
-		if (b->encoding > ENCODING_ZSTD || b->filter > FILTER_X86_CALL) {
+		if (b->encoding > ENCODING_ZSTD || b->filter > FILTER_X86) {
 			snprintf(ar->detail, sizeof(ar->detail), "blob %u: encoding %u, filter %u are not known", (unsigned)i,
 			         (unsigned)b->encoding, (unsigned)b->filter);
 			return ARCHIVE_NEWER;
@@ -436,6 +436,8 @@ checklayers(struct archive *ar)
 		if (!isstring(ar, l->name) || !isstring(ar, l->tag) ||
 		    !claim(&entries, l->first_entry, l->entry_count, ar->entry_count) || (l->of != NONE && l->of >= ar->layer_count))
 			return indexdamaged(ar, "layer", i, "a reference is out of bounds");
+		if (l->kind == LAYER_BYTECODE && (l->of == NONE || ar->layers[l->of].kind == LAYER_BYTECODE))
+			return indexdamaged(ar, "layer", i, "bytecode belongs to no layer");
 		status = checkentries(ar, i);
 		if (status)
 			return status;
@@ -465,6 +467,8 @@ checklinks(struct archive *ar, uint32_t slice, const uint32_t *owner)
 		k = &ar->links[i];
 		if (!isstring(ar, k->path) || !isstring(ar, k->target) || k->layer >= ar->layer_count || owner[k->layer] != slice + 1)
 			return indexdamaged(ar, "link", i, "a reference is out of bounds");
+		if (ar->layers[k->layer].kind == LAYER_BYTECODE)
+			return indexdamaged(ar, "link", i, "it leads to bytecode, which no view shows");
 		path = archivestring(ar, k->path);
 		target = archivestring(ar, k->target);
 		if (!pathissafe(path) || (*target && !pathissafe(target)) || isviews(path, archivestring(ar, s->python_dir)))

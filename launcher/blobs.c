@@ -8,18 +8,20 @@
 #include "archive.h"
 #include "blobs.h"
 #include "fault.h"
+#include "filter.h"
 #include "util.h"
 
-/* decoded bytes kept at most: the bases of one blob, the blob itself and one more */
-enum { KEEP = MAX_PREFIX + 2 * MAX_BLOB };
+/* decoded bytes kept at most: the bases of one blob and the blob itself */
+enum { KEEP = MAX_PREFIX + MAX_BLOB };
 
-_Static_assert(MAX_KEPT == 6 && MAX_BASES <= MAX_KEPT - 2, "struct blobs has room for a blob with its bases");
+_Static_assert(MAX_KEPT == 16 && MAX_BASES < MAX_KEPT, "struct blobs has room for a blob with its bases");
 
 void
 blobsopen(struct blobs *b, struct archive *ar)
 {
 	memset(b, 0, sizeof(*b));
 	b->archive = ar;
+	b->plain_blob = NONE;
 	b->context = ZSTD_createDCtx();
 }
 
@@ -30,6 +32,7 @@ blobsclose(struct blobs *b)
 
 	for (i = 0; i < MAX_KEPT; i++)
 		free(b->kept[i].data);
+	free(b->plain);
 	ZSTD_freeDCtx(b->context);
 	memset(b, 0, sizeof(*b));
 }
@@ -109,38 +112,40 @@ decode(struct blobs *b, uint32_t index, const uint8_t *stored, const uint8_t *pr
 	return n == blob->raw_size ? 0 : damaged(fault, index, "its decoded size is wrong");
 }
 
-/* the decoded bases, one after the other */
-static uint8_t *
-readbases(struct blobs *b, const struct blob *blob, size_t *size, struct fault *fault)
+/* decoded bytes as other blobs have them for their prefix: kept until KEEP is reached, the filter not undone */
+static const uint8_t *decoded(struct blobs *, uint32_t, struct fault *);
+
+/* the decoded bases, one after the other; one alone stays where it is kept, several are copied into *copy */
+static const uint8_t *
+readbases(struct blobs *b, const struct blob *blob, uint8_t **copy, size_t *size, struct fault *fault)
 {
 	const struct blob *all = b->archive->blobs;
 	const uint8_t *base;
-	uint8_t *prefix;
 	uint32_t i;
 	size_t at = 0;
 
 	for (i = 0, *size = 0; i < blob->base_count; i++)
 		*size += all[blob->bases[i]].raw_size;
-	prefix = xmalloc(*size);
+	if (blob->base_count == 1)
+		return decoded(b, blob->bases[0], fault);
+	*copy = xmalloc(*size);
 	for (i = 0; i < blob->base_count; i++) {
-		base = blobsget(b, blob->bases[i], fault);
-		if (!base) {
-			free(prefix);
+		base = decoded(b, blob->bases[i], fault);
+		if (!base)
 			return NULL;
-		}
-		memcpy(prefix + at, base, all[blob->bases[i]].raw_size);
+		memcpy(*copy + at, base, all[blob->bases[i]].raw_size);
 		at += all[blob->bases[i]].raw_size;
 	}
-	return prefix;
+	return *copy;
 }
 
-const uint8_t *
-blobsget(struct blobs *b, uint32_t index, struct fault *fault)
+static const uint8_t *
+decoded(struct blobs *b, uint32_t index, struct fault *fault)
 {
 	const struct blob *blob = &b->archive->blobs[index];
-	const uint8_t *found = find(b, index);
+	const uint8_t *found = find(b, index), *prefix = NULL;
 	uint8_t *stored CLEANUP(freemem) = NULL;
-	uint8_t *prefix CLEANUP(freemem) = NULL;
+	uint8_t *copy CLEANUP(freemem) = NULL;
 	enum archive_status status;
 	size_t prefix_size = 0;
 	struct kept *place;
@@ -148,12 +153,8 @@ blobsget(struct blobs *b, uint32_t index, struct fault *fault)
 
 	if (found)
 		return found;
-	if (blob->filter != FILTER_NONE) {
-		fail(fault, STATUS_LAUNCHER, "archive is newer than its reader: blob %u has a filter", (unsigned)index);
-		return NULL;
-	}
 	if (blob->base_count) {
-		prefix = readbases(b, blob, &prefix_size, fault);
+		prefix = readbases(b, blob, &copy, &prefix_size, fault);
 		if (!prefix)
 			return NULL;
 	}
@@ -163,6 +164,7 @@ blobsget(struct blobs *b, uint32_t index, struct fault *fault)
 		fail(fault, STATUS_LAUNCHER, "%s", archivedescribe(b->archive, status));
 		return NULL;
 	}
+	/* a base was asked for last, so it is not among those given up */
 	place = makeroom(b, blob->raw_size);
 	out = xmalloc(blob->raw_size);
 	if (decode(b, index, stored, prefix, prefix_size, out, fault) < 0) {
@@ -171,4 +173,22 @@ blobsget(struct blobs *b, uint32_t index, struct fault *fault)
 	}
 	*place = (struct kept){.data = out, .blob = index, .used = ++b->clock};
 	return out;
+}
+
+const uint8_t *
+blobsget(struct blobs *b, uint32_t index, struct fault *fault)
+{
+	const struct blob *blob = &b->archive->blobs[index];
+	const uint8_t *data;
+
+	if (index == b->plain_blob)
+		return b->plain;
+	data = decoded(b, index, fault);
+	if (!data || blob->filter == FILTER_NONE)
+		return data;
+	b->plain = xrealloc(b->plain, blob->raw_size);
+	memcpy(b->plain, data, blob->raw_size);
+	filterx86(b->plain, blob->raw_size, 1);
+	b->plain_blob = index;
+	return b->plain;
 }

@@ -4,7 +4,7 @@ struct archive;
 struct fault;
 
 /* few, so that looking for one takes no longer the more blobs there are; with room for a delta, its bases and one more */
-#define MAX_KEPT 6
+#define MAX_KEPT 16
 
 struct kept {
 	uint8_t *data;          /* NULL: the place is free */
@@ -15,8 +15,10 @@ struct kept {
 struct blobs {
 	struct archive *archive;
 	struct ZSTD_DCtx_s *context;
-	struct kept kept[6];
+	struct kept kept[16];
 	uint64_t clock;
+	uint8_t *plain;         /* a blob with its filter undone; the kept ones are as other blobs have them for their prefix */
+	uint32_t plain_blob;    /* NONE: nothing is there */
 };
 
 void blobsopen(struct blobs *, struct archive *);

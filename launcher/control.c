@@ -9,7 +9,6 @@
 #include <unistd.h>
 #include "fatpar.h"
 #include "archive.h"
-#include "blobs.h"
 #include "control.h"
 #include "decide.h"
 #include "explain.h"
@@ -20,6 +19,9 @@
 #include "sha256.h"
 #include "unpack.h"
 #include "util.h"
+
+/* layers that are extracted at once, each with a descriptor: a blob that they share is decoded once */
+enum { EXTRACTED = 128 };
 
 static int
 help(const char *name)
@@ -92,11 +94,10 @@ int
 controlverify(struct archive *ar, struct fault *fault)
 {
 	uint8_t *stored CLEANUP(freemem) = NULL;
+	struct target *targets CLEANUP(freemem) = xcalloc(ar->layer_count, sizeof(*targets));
 	uint8_t digest[DIGEST_SIZE];
 	enum archive_status status;
-	struct blobs blobs;
 	uint32_t i;
-	int failed = 0;
 
 	status = archivefront(ar);
 	if (status)
@@ -110,32 +111,43 @@ controlverify(struct archive *ar, struct fault *fault)
 		if (memcmp(digest, ar->blobs[i].digest, sizeof(digest)) != 0)
 			return fail(fault, STATUS_LAUNCHER, "archive is damaged: blob %u has the wrong digest", (unsigned)i);
 	}
-	blobsopen(&blobs, ar);
-	for (i = 0; i < ar->layer_count && !failed; i++)
-		failed = unpackverify(ar, &blobs, i, fault);
-	blobsclose(&blobs);
-	return failed;
+	for (i = 0; i < ar->layer_count; i++)
+		targets[i] = (struct target){.layer = i, .dir = -1};
+	return unpack(ar, targets, ar->layer_count, fault);
 }
 
+/* the directory that a layer is extracted to: a descriptor, or -1 with the fault */
 static int
-extractlayer(struct archive *ar, struct blobs *blobs, uint32_t layer, int dir, struct fault *fault)
+layerdirectory(const struct archive *ar, uint32_t layer, int dir, struct fault *fault)
 {
 	const char *name = archivestring(ar, ar->layers[layer].name);
-	struct object o = {.parent = -1, .fd = -1};
+	int fd;
 
 	if (!pathissafe(name) || strchr(name, '/'))
 		return fail(fault, STATUS_LAUNCHER, "archive is damaged: layer %u has no proper name", (unsigned)layer);
 	if (mkdirat(dir, name, 0755) < 0)
 		return fail(fault, STATUS_LAUNCHER, "make directory %s:", name);
-	o.tree = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (o.tree < 0)
-		return fail(fault, STATUS_LAUNCHER, "open directory %s:", name);
-	if (unpacklayer(ar, blobs, layer, &o, fault) < 0) {
-		closefd(&o.tree);
-		return -1;
+	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? fail(fault, STATUS_LAUNCHER, "open directory %s:", name) : fd;
+}
+
+/* some layers, from the first one on */
+static int
+extractlayers(struct archive *ar, uint32_t first, uint32_t count, int dir, struct fault *fault)
+{
+	struct target targets[EXTRACTED];
+	int failed = 0;
+	uint32_t i;
+
+	for (i = 0; i < count && !failed; i++) {
+		targets[i] = (struct target){.layer = first + i, .dir = layerdirectory(ar, first + i, dir, fault)};
+		failed = targets[i].dir < 0;
 	}
-	closefd(&o.tree);
-	return 0;
+	if (failed || unpack(ar, targets, count, fault) < 0)
+		failed = -1;
+	while (i-- > 0)
+		closefd(&targets[i].dir);
+	return failed;
 }
 
 static int
@@ -151,15 +163,14 @@ extractmanifest(const struct archive *ar, int dir, struct fault *fault)
 static int
 extractinto(struct archive *ar, int dir, struct fault *fault)
 {
-	struct blobs blobs;
-	uint32_t i;
-	int failed = 0;
+	uint32_t i, n;
 
-	blobsopen(&blobs, ar);
-	for (i = 0; i < ar->layer_count && !failed; i++)
-		failed = extractlayer(ar, &blobs, i, dir, fault);
-	blobsclose(&blobs);
-	return failed ? failed : extractmanifest(ar, dir, fault);
+	for (i = 0; i < ar->layer_count; i += n) {
+		n = ar->layer_count - i < EXTRACTED ? ar->layer_count - i : EXTRACTED;
+		if (extractlayers(ar, i, n, dir, fault) < 0)
+			return -1;
+	}
+	return extractmanifest(ar, dir, fault);
 }
 
 int

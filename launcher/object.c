@@ -54,8 +54,7 @@ objectstart(struct object *o, int parent, struct fault *fault)
 	return 0;
 }
 
-/* make the directories of path below dir that path does not share with the path before it */
-static int
+int
 makeparents(int dir, const char *path, const char *before, struct fault *fault)
 {
 	char part[4096];
@@ -76,12 +75,6 @@ makeparents(int dir, const char *path, const char *before, struct fault *fault)
 			return fail(fault, STATUS_LAUNCHER, "make directory %s in store:", part);
 	}
 	return 0;
-}
-
-int
-objectparents(struct object *o, const char *path, const char *before, struct fault *fault)
-{
-	return makeparents(o->tree, path, before, fault);
 }
 
 int
@@ -188,7 +181,8 @@ objectdiscard(struct object *o)
 {
 	int saved = errno;
 
-	removetree(o->parent, o->name);
+	if (*o->name)
+		removetree(o->parent, o->name);
 	closeobject(o);
 	errno = saved;
 }
@@ -218,6 +212,30 @@ objectmark(int parent, const char *name, const char *made)
 		return 0;
 	unlinkat(parent, link, 0);
 	return -1;
+}
+
+static void
+removefiles(int parent, const char *name)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct dirent *d;
+	DIR *dir;
+
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir)
+		return;
+	while ((d = readdir(dir)))
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 && unlinkat(fd, d->d_name, 0) < 0)
+			removefiles(fd, d->d_name);
+	closedir(dir);
+}
+
+void
+objectforget(int parent, const char *name)
+{
+	char *path CLEANUP(freemem) = xasprintf("%s/pyc", name);
+
+	removefiles(parent, path);
 }
 
 int

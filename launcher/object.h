@@ -15,8 +15,8 @@ struct object {
 
 int objectstart(struct object *, int parent, struct fault *);
 
-/* make the directories above a path of the tree; before is the path handled before this one in order, or "" */
-int objectparents(struct object *, const char *path, const char *before, struct fault *);
+/* make the directories above a path below dir; before is the path handled before this one in order, or "" */
+int makeparents(int dir, const char *path, const char *before, struct fault *);
 
 /* let interpreters keep the bytecode of the modules in a directory of the tree ("": its root) */
 int objectbytecode(struct object *, const char *dir, struct fault *);
@@ -32,6 +32,9 @@ void objectmade(int parent, const char *name, char made[64]);
 
 /* say what objectmade returns from now on */
 int objectmark(int parent, const char *name, const char *made);
+
+/* remove the bytecode that is kept beside a published object: after a crash nobody can tell whether it is whole */
+void objectforget(int parent, const char *name);
 
 /* move a published object out of the way and remove it */
 int objectremove(int parent, const char *name);

@@ -20,43 +20,20 @@
 /* every file's time: 1980-01-01, the oldest a zip file knows; bytecode is checked against it */
 enum { FILE_TIME = 315532800 };
 
-int
-unpackcontent(struct archive *ar, struct blobs *blobs, uint32_t index, putfn *put, void *to, struct fault *fault)
-{
-	const struct content *c = &ar->contents[index];
-	uint32_t blob = c->blob, offset = c->offset;
-	uint64_t left = c->size;
-	const uint8_t *data;
-	size_t n;
-
-	for (; left; blob++, offset = 0, left -= n) {
-		data = blobsget(blobs, blob, fault);
-		if (!data)
-			return -1;
-		n = ar->blobs[blob].raw_size - offset;
-		if (n > left)
-			n = (size_t)left;
-		if (put(to, data + offset, n, fault) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* a file's bytes on their way: counted into its digest and, with a descriptor, written */
-struct sink {
-	struct sha256 sum;
-	int fd;
+/* a layer on its way: what its files' digests turn out to be */
+struct progress {
+	const struct target *target;
+	const struct layer *layer;
+	uint8_t (*digests)[DIGEST_SIZE];
 };
 
 static int
-putsink(void *to, const uint8_t *data, size_t n, struct fault *fault)
+writeall(int fd, const uint8_t *data, size_t n, struct fault *fault)
 {
-	struct sink *sink = to;
 	ssize_t k;
 
-	sha256add(&sink->sum, data, n);
-	while (sink->fd >= 0 && n) {
-		k = write(sink->fd, data, n);
+	while (n) {
+		k = write(fd, data, n);
 		if (k < 0 && errno == EINTR)
 			continue;
 		if (k < 0)
@@ -67,24 +44,56 @@ putsink(void *to, const uint8_t *data, size_t n, struct fault *fault)
 	return 0;
 }
 
+/* a content's bytes: counted into the digest and, with a descriptor, written */
 static int
-writefile(struct archive *ar, struct blobs *blobs, const struct entry *e, int tree, uint8_t *digest, struct fault *fault)
+writecontent(struct archive *ar, struct blobs *blobs, uint32_t index, int fd, uint8_t digest[DIGEST_SIZE], struct fault *fault)
 {
+	const struct content *c = &ar->contents[index];
+	uint32_t blob = c->blob, offset = c->offset;
+	uint64_t left = c->size;
+	const uint8_t *data;
+	struct sha256 sum;
+	size_t n;
+
+	sha256start(&sum);
+	for (; left; blob++, offset = 0, left -= n) {
+		data = blobsget(blobs, blob, fault);
+		if (!data)
+			return -1;
+		n = ar->blobs[blob].raw_size - offset;
+		if (n > left)
+			n = (size_t)left;
+		sha256add(&sum, data + offset, n);
+		if (fd >= 0 && writeall(fd, data + offset, n, fault) < 0)
+			return -1;
+	}
+	sha256end(&sum, digest);
+	return 0;
+}
+
+static mode_t
+modeof(const struct layer *l, const struct entry *e)
+{
+	if (l->kind == LAYER_BYTECODE) /* interpreters replace it when it does not suit them */
+		return 0644;
+	return e->kind == ENTRY_EXEC ? 0555 : 0444;
+}
+
+static int
+writefile(struct archive *ar, struct blobs *blobs, const struct progress *p, uint32_t index, struct fault *fault)
+{
+	const struct entry *e = &ar->entries[p->layer->first_entry + index];
 	const char *path = archivestring(ar, e->path);
 	const struct timespec times[2] = {{.tv_sec = FILE_TIME}, {.tv_sec = FILE_TIME}};
-	struct sink sink = {.fd = -1};
 	int fd CLEANUP(closefd) = -1;
 
-	if (tree >= 0) {
-		fd = openat(tree, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, e->kind == ENTRY_EXEC ? 0555 : 0444);
+	if (p->target->dir >= 0) {
+		fd = openat(p->target->dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, modeof(p->layer, e));
 		if (fd < 0)
 			return fail(fault, STATUS_LAUNCHER, "write %s to store:", path);
-		sink.fd = fd;
 	}
-	sha256start(&sink.sum);
-	if (unpackcontent(ar, blobs, e->value, putsink, &sink, fault) < 0)
+	if (writecontent(ar, blobs, e->value, fd, p->digests[index], fault) < 0)
 		return -1;
-	sha256end(&sink.sum, digest);
 	if (fd >= 0 && futimens(fd, times) < 0)
 		return fail(fault, STATUS_LAUNCHER, "set time of %s in store:", path);
 	return 0;
@@ -92,6 +101,7 @@ writefile(struct archive *ar, struct blobs *blobs, const struct entry *e, int tr
 
 /* files in the order in which their bytes stand in the archive */
 struct order {
+	uint32_t target;
 	uint32_t entry;
 	uint32_t blob;
 	uint32_t offset;
@@ -106,27 +116,47 @@ compareorder(const void *a, const void *b)
 		return x->blob < y->blob ? -1 : 1;
 	if (x->offset != y->offset)
 		return x->offset < y->offset ? -1 : 1;
+	if (x->target != y->target)
+		return x->target < y->target ? -1 : 1;
 	return x->entry < y->entry ? -1 : x->entry > y->entry;
 }
 
-static int
-writefiles(struct archive *ar, struct blobs *blobs, const struct layer *l, int tree, uint8_t (*digests)[DIGEST_SIZE],
-           struct fault *fault)
+static struct order *
+orderof(const struct archive *ar, const struct progress *all, uint32_t count, size_t *n)
 {
-	struct order *order CLEANUP(freemem) = xcalloc(l->entry_count, sizeof(*order));
+	struct order *order;
 	const struct entry *e;
-	uint32_t i, count = 0;
+	uint32_t i, k;
+	size_t room = 0;
 
-	for (i = 0; i < l->entry_count; i++) {
-		e = &ar->entries[l->first_entry + i];
-		if (e->kind == ENTRY_FILE || e->kind == ENTRY_EXEC)
-			order[count++] = (struct order){i, ar->contents[e->value].blob, ar->contents[e->value].offset};
-	}
-	qsort(order, count, sizeof(*order), compareorder);
 	for (i = 0; i < count; i++)
-		if (writefile(ar, blobs, &ar->entries[l->first_entry + order[i].entry], tree, digests[order[i].entry], fault) < 0)
-			return -1;
-	return 0;
+		room += all[i].layer->entry_count;
+	order = xcalloc(room, sizeof(*order));
+	for (i = 0, *n = 0; i < count; i++)
+		for (k = 0; k < all[i].layer->entry_count; k++) {
+			e = &ar->entries[all[i].layer->first_entry + k];
+			if (e->kind == ENTRY_FILE || e->kind == ENTRY_EXEC)
+				order[(*n)++] = (struct order){i, k, ar->contents[e->value].blob, ar->contents[e->value].offset};
+		}
+	if (*n)
+		qsort(order, *n, sizeof(*order), compareorder);
+	return order;
+}
+
+static int
+writefiles(struct archive *ar, const struct progress *all, uint32_t count, struct fault *fault)
+{
+	struct order *order CLEANUP(freemem) = NULL;
+	struct blobs blobs;
+	size_t i, n;
+	int failed = 0;
+
+	order = orderof(ar, all, count, &n);
+	blobsopen(&blobs, ar);
+	for (i = 0; i < n && !failed; i++)
+		failed = writefile(ar, &blobs, &all[order[i].target], order[i].entry, fault);
+	blobsclose(&blobs);
+	return failed;
 }
 
 static int
@@ -139,8 +169,9 @@ ismodule(const char *path)
 
 /* directories, links and the places of bytecode: everything of a layer but its files */
 static int
-writeskeleton(const struct archive *ar, const struct layer *l, struct object *o, struct fault *fault)
+writeskeleton(const struct archive *ar, const struct target *t, struct fault *fault)
 {
+	const struct layer *l = &ar->layers[t->layer];
 	const char *path, *before = "", *slash;
 	char *last CLEANUP(freemem) = xstrdup("/");
 	const struct entry *e;
@@ -150,13 +181,13 @@ writeskeleton(const struct archive *ar, const struct layer *l, struct object *o,
 	for (i = 0; i < l->entry_count; i++, before = path) {
 		e = &ar->entries[l->first_entry + i];
 		path = archivestring(ar, e->path);
-		if (objectparents(o, path, before, fault) < 0)
+		if (makeparents(t->dir, path, before, fault) < 0)
 			return -1;
-		if (e->kind == ENTRY_LINK && symlinkat(archivestring(ar, e->value), o->tree, path) < 0)
+		if (e->kind == ENTRY_LINK && symlinkat(archivestring(ar, e->value), t->dir, path) < 0)
 			return fail(fault, STATUS_LAUNCHER, "make link %s in store:", path);
-		if (e->kind == ENTRY_DIR && mkdirat(o->tree, path, 0755) < 0)
+		if (e->kind == ENTRY_DIR && mkdirat(t->dir, path, 0755) < 0)
 			return fail(fault, STATUS_LAUNCHER, "make directory %s in store:", path);
-		if (o->fd < 0 || e->kind != ENTRY_FILE || !ismodule(path))
+		if (!t->object || e->kind != ENTRY_FILE || !ismodule(path))
 			continue;
 		slash = strrchr(path, '/');
 		n = slash ? (size_t)(slash - path) : 0;
@@ -164,15 +195,16 @@ writeskeleton(const struct archive *ar, const struct layer *l, struct object *o,
 			continue;
 		free(last);
 		last = xasprintf("%.*s", (int)n, path);
-		if (objectbytecode(o, last, fault) < 0)
+		if (objectbytecode(t->object, last, fault) < 0)
 			return -1;
 	}
 	return 0;
 }
 
 static int
-checkdigest(const struct archive *ar, const struct layer *l, uint8_t (*digests)[DIGEST_SIZE], struct fault *fault)
+checkdigest(const struct archive *ar, const struct progress *p, struct fault *fault)
 {
+	const struct layer *l = p->layer;
 	uint8_t digest[DIGEST_SIZE];
 	const struct entry *e;
 	const char *path;
@@ -188,7 +220,7 @@ checkdigest(const struct archive *ar, const struct layer *l, uint8_t (*digests)[
 		else if (e->kind == ENTRY_DIR)
 			treedir(&t, path);
 		else
-			treefile(&t, path, e->kind == ENTRY_EXEC, ar->contents[e->value].size, digests[i]);
+			treefile(&t, path, e->kind == ENTRY_EXEC, ar->contents[e->value].size, p->digests[i]);
 	}
 	treeend(&t, digest);
 	if (memcmp(digest, l->digest, sizeof(digest)) != 0)
@@ -196,27 +228,26 @@ checkdigest(const struct archive *ar, const struct layer *l, uint8_t (*digests)[
 	return 0;
 }
 
-static int
-unpack(struct archive *ar, struct blobs *blobs, uint32_t layer, struct object *o, struct fault *fault)
-{
-	const struct layer *l = &ar->layers[layer];
-	uint8_t (*digests)[DIGEST_SIZE] CLEANUP(freemem) = xcalloc(l->entry_count, sizeof(*digests));
-
-	if (o && writeskeleton(ar, l, o, fault) < 0)
-		return -1;
-	if (writefiles(ar, blobs, l, o ? o->tree : -1, digests, fault) < 0)
-		return -1;
-	return checkdigest(ar, l, digests, fault);
-}
-
 int
-unpacklayer(struct archive *ar, struct blobs *blobs, uint32_t layer, struct object *o, struct fault *fault)
+unpack(struct archive *ar, const struct target *targets, uint32_t count, struct fault *fault)
 {
-	return unpack(ar, blobs, layer, o, fault);
-}
+	struct progress *all CLEANUP(freemem) = xcalloc(count, sizeof(*all));
+	int failed = 0;
+	uint32_t i;
 
-int
-unpackverify(struct archive *ar, struct blobs *blobs, uint32_t layer, struct fault *fault)
-{
-	return unpack(ar, blobs, layer, NULL, fault);
+	for (i = 0; i < count; i++) {
+		all[i].target = &targets[i];
+		all[i].layer = &ar->layers[targets[i].layer];
+		all[i].digests = xcalloc(all[i].layer->entry_count, sizeof(*all[i].digests));
+	}
+	for (i = 0; i < count && !failed; i++)
+		if (targets[i].dir >= 0)
+			failed = writeskeleton(ar, &targets[i], fault);
+	if (!failed)
+		failed = writefiles(ar, all, count, fault);
+	for (i = 0; i < count && !failed; i++)
+		failed = checkdigest(ar, &all[i], fault);
+	for (i = 0; i < count; i++)
+		free(all[i].digests);
+	return failed;
 }

@@ -1,18 +1,16 @@
 struct archive;
-struct blobs;
 struct fault;
+struct object;
+
+/* a layer that is to be unpacked, and where to */
+struct target {
+	uint32_t layer;
+	int dir;                /* the directory its tree goes into; -1: nothing is written, its digest is checked all the same */
+	struct object *object;  /* of which dir is the tree: directories that hold modules get their link to its bytecode; or NULL */
+};
 
 /*
- * Unpack a layer into the tree of an object, with its digests checked: 0, or -1 with the fault and what was written
- * left behind. Directories that hold modules get their link to the object's bytecode, unless it is a mere tree
- * (descriptor -1).
+ * Unpack layers, each blob once whichever of them it has bytes of, and check their digests: 0, or -1 with the fault and
+ * what was written left behind.
  */
-struct object;
-int unpacklayer(struct archive *, struct blobs *, uint32_t layer, struct object *, struct fault *);
-
-/* decode a content and hand its bytes on in pieces, in order; -1 with the fault if decoding or put fails */
-typedef int putfn(void *, const uint8_t *, size_t, struct fault *);
-int unpackcontent(struct archive *, struct blobs *, uint32_t content, putfn *, void *, struct fault *);
-
-/* check a layer's digest without writing anything */
-int unpackverify(struct archive *, struct blobs *, uint32_t layer, struct fault *);
+int unpack(struct archive *, const struct target *, uint32_t count, struct fault *);

@@ -115,7 +115,7 @@ makelayerlinks(const struct context *c, struct object *o, struct fault *fault)
 		k = &c->ar->links[c->slice->first_link + i];
 		path = archivestring(c->ar, k->path);
 		text = linktext(c, path, k->layer, archivestring(c->ar, k->target));
-		if (objectparents(o, path, before, fault) < 0 || makelink(o, text, path, fault) < 0)
+		if (makeparents(o->tree, path, before, fault) < 0 || makelink(o, text, path, fault) < 0)
 			return -1;
 		/* modules that stand in the view's own directories keep their bytecode in the view (2.7: beside them) */
 		if (c->slice->shape != VIEW_VENV || !ismodule(path))
@@ -238,7 +238,7 @@ makeinterpreter(const struct context *c, struct object *o, struct fault *fault)
 	if (!c->python)
 		return fail(fault, STATUS_LAUNCHER, "archive is newer than its reader: slice %s carries its interpreter",
 		            archivestring(c->ar, c->slice->name));
-	if (objectparents(o, "bin/", "", fault) < 0 || objectparents(o, site, "", fault) < 0)
+	if (makeparents(o->tree, "bin/", "", fault) < 0 || makeparents(o->tree, site, "", fault) < 0)
 		return -1;
 	if ((c->slice->shape == VIEW_VENV ? makevenv : makeprefix)(c, o, fault) < 0)
 		return -1;

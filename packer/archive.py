@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from packer import blobs, facts, native, reader
+from packer import blobs, facts, layout, native, reader
+from packer.blobs import Level
 from packer.files import replacing
 from packer.model import EntryKind, Layer, Need, Slice, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from packer.blobcache import BlobCache
+
 NONE = 0xFFFFFFFF
+
+_INDEX_LEVEL = 19
+"""Of zstd; the index is small."""
 
 _SECTIONS = {
     "strings": 1, "refs": 2, "blob": 3, "content": 4, "entry": 5, "layer": 6, "need": 7, "slice": 8, "link": 9,
@@ -46,7 +52,9 @@ def write(
     manifest: Mapping[str, object],
     progress: Callable[[int], None],
     *,
-    fast: bool = False,
+    level: Level = Level.DEFAULT,
+    own: Collection[bytes] = (),
+    cache: BlobCache | None = None,
 ) -> Written:
     """Write the archive beside ``output`` and move it there when it is whole.
 
@@ -54,13 +62,16 @@ def write(
     :param tools: the first is what the archive is when it is called by another name.
     :param manifest: JSON values only.
     :param progress: called with numbers of bytes compressed, out of all layers' distinct contents.
-    :param fast: compress less.
+    :param own: digests of layers that change whenever the program is packed again.
+    :param cache: where compressed blobs are kept.
     :raises PackError: if it cannot be written, a file cannot be read, or the format has no room for what is packed.
     """
-    runs, places = blobs.cut([one.layers for one in slices])
-    level = blobs.FAST_LEVEL if fast else blobs.LEVEL
+    laid = layout.lay_out([one.layers for one in slices], own=own)
     start = launcher.read_bytes()
-    with replacing(output, mode=0o777) as file, closing(blobs.compress(runs, level, progress)) as compressed:
+    with (
+        replacing(output, mode=0o777) as file,
+        closing(blobs.compress(laid.drafts, level, progress, cache)) as compressed,
+    ):
         # blobs begin on a boundary so that a changed launcher of about the same size moves nothing
         front = start + bytes(-len(start) % 4096)
         file.write(front)
@@ -68,16 +79,25 @@ def write(
         for blob in compressed:
             tables.add(
                 "blob", offset=file.tell(), stored_size=len(blob.stored), raw_size=blob.raw_size,
-                encoding=int(blob.compressed), bases=[NONE] * 4, digest=blob.digest,
+                encoding=int(blob.compressed), filter=int(blob.code), base_count=len(blob.bases),
+                bases=[*blob.bases, *[NONE] * 4][:4], digest=blob.digest,
             )  # fmt: skip
             file.write(blob.stored)
-        index = _index(tables, slices, tools, manifest, places)
+        index = _index(tables, slices, tools, manifest, laid.places)
         trailer = _trailer(front, file.tell(), index)
         file.write(index.stored)
         file.write(trailer)
         file.flush()
         with reader.opened(file.fileno(), f"cannot pack {output}") as written:  # nobody else is to find a mistake
             return Written(output, written.size, written.id)
+
+
+_Identity = tuple[bytes, bytes]
+
+
+def _identity(layer: Layer) -> _Identity:
+    """Tell layers apart: bytecode belongs to one layer, and is never shared by digest."""
+    return layer.digest, layer.of.digest if layer.of else b""
 
 
 @dataclass(frozen=True)
@@ -94,10 +114,10 @@ class _Tables:
     strings: dict[bytes, int] = field(default_factory=lambda: {b"": 0})
     string_size: int = 1
     refs: list[int] = field(default_factory=list)
-    layers: dict[bytes, int] = field(default_factory=dict)
+    layers: dict[_Identity, int] = field(default_factory=dict)
     names: Counter[str] = field(default_factory=Counter)
     """Of layers."""
-    contents: dict[blobs.Key, int] = field(default_factory=dict)
+    contents: dict[layout.Key, int] = field(default_factory=dict)
 
     def add(self, kind: str, /, **values: object) -> int:
         """Append a record; its index."""
@@ -128,21 +148,20 @@ def _index(
     slices: Sequence[Slice],
     tools: Sequence[Tool],
     manifest: Mapping[str, object],
-    places: Mapping[blobs.Key, blobs.Content],
+    places: Mapping[layout.Key, layout.Content],
 ) -> _Index:
     """Make the index.
 
     :param tables: with nothing but the blobs in them.
     """
     for key, place in places.items():
-        blob = place.blob if place.size else 0
-        tables.contents[key] = tables.add("content", blob=blob, offset=place.offset, size=place.size)
+        tables.contents[key] = tables.add("content", blob=place.blob, offset=place.offset, size=place.size)
     for one in slices:
         _add_slice(tables, one)
     for tool in tools:
         tables.add("tool", name=tables.string(tool.name), kind=tool.kind.value, target=tables.string(tool.target))
     raw = _assemble(tables, json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
-    return _Index(zstandard.ZstdCompressor(level=blobs.LEVEL).compress(raw), len(raw))
+    return _Index(zstandard.ZstdCompressor(level=_INDEX_LEVEL).compress(raw), len(raw))
 
 
 def _add_slice(tables: _Tables, one: Slice) -> None:
@@ -153,7 +172,7 @@ def _add_slice(tables: _Tables, one: Slice) -> None:
     first_link = tables.count("link")
     for link in one.links:
         path, target = tables.string(link.path), tables.string(link.target)
-        tables.add("link", path=path, layer=tables.layers[link.layer.digest], target=target)
+        tables.add("link", path=path, layer=tables.layers[_identity(link.layer)], target=target)
     first_layer, layer_count = tables.list(layers)
     first_flag, flag_count = tables.list(tables.string(flag) for flag in one.flags)
     python = one.target.python
@@ -174,8 +193,8 @@ def _add_need(tables: _Tables, need: Need) -> None:
 
 def _add_layer(tables: _Tables, layer: Layer) -> int:
     """Add a layer once, however many slices share it; its index. Others of the same name are told apart by a number."""
-    if layer.digest in tables.layers:
-        return tables.layers[layer.digest]
+    if _identity(layer) in tables.layers:
+        return tables.layers[_identity(layer)]
     tables.names[layer.name] += 1
     again = f"~{tables.names[layer.name]}" if tables.names[layer.name] > 1 else ""
     first = tables.count("entry")
@@ -183,13 +202,14 @@ def _add_layer(tables: _Tables, layer: Layer) -> int:
         if entry.kind is EntryKind.LINK:
             value = tables.string(entry.link)
         else:
-            value = 0 if entry.kind is EntryKind.DIR else tables.contents[blobs.key(entry)]
+            value = 0 if entry.kind is EntryKind.DIR else tables.contents[layout.key(entry)]
         tables.add("entry", path=tables.string(entry.path), kind=entry.kind.value, value=value)
-    tables.layers[layer.digest] = tables.add(
+    tables.layers[_identity(layer)] = tables.add(
         "layer", name=tables.string(layer.name + again), kind=layer.kind.value, first_entry=first,
-        entry_count=len(layer.entries), digest=layer.digest, size=layer.size, of=NONE,
+        entry_count=len(layer.entries), digest=layer.digest, size=layer.size,
+        of=tables.layers[_identity(layer.of)] if layer.of else NONE, tag=tables.string(layer.tag),
     )  # fmt: skip
-    return tables.layers[layer.digest]
+    return tables.layers[_identity(layer)]
 
 
 def _assemble(tables: _Tables, manifest: bytes) -> bytes:

@@ -1,36 +1,39 @@
-"""Blobs: the bytes of all layers' files, equal ones once, cut and compressed.
-
-Files that the same slices need lie together, so that a launch decodes nothing that it does not write.
-"""
+"""Blobs: drafts become bytes. Compressed on all processors, in order, and kept in the packer's cache."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import zstandard
 
+from packer import native
 from packer.errors import PackError
-from packer.model import Entry, Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
-BLOB_SIZE = 1 << 24
-"""Bytes of a decoded blob: as many as ``MAX_BLOB`` allows, since a blob is compressed by itself."""
-
-LEVEL = 19
-"""Of zstd: what every host downloads is packed once."""
-
-FAST_LEVEL = 3
+    from packer.blobcache import BlobCache
+    from packer.layout import Draft, Piece
 
 _STEP = 1 << 20
 """Bytes that are compressed between two looks at whether to go on: less than a second's work."""
+
+_LEAST_WINDOW_LOG = 10
+
+
+class Level(Enum):
+    """How much time is spent on size; values are zstd's levels. ``bench/README.md`` has what each takes and gives."""
+
+    FAST = 12
+    DEFAULT = 19
+    SMALL = 22
 
 
 @dataclass(frozen=True)
@@ -40,82 +43,22 @@ class Blob:
     stored: bytes
     raw_size: int
     compressed: bool
+    code: bool
+    """Filtered before it was compressed."""
+    bases: tuple[int, ...]
     digest: bytes
     """SHA-256 of the stored bytes."""
 
 
-@dataclass(frozen=True)
-class Content:
-    """Where a file's bytes start; they go on in the blobs that follow."""
-
-    blob: int
-    offset: int
-    size: int
-
-
-Key = tuple[bytes, int]
-"""What makes files equal: SHA-256 and size."""
-
-
-def key(entry: Entry) -> Key:
-    """Name a file's content."""
-    return entry.sha256, entry.size
-
-
-def cut(slices: Sequence[Sequence[Layer]]) -> tuple[list[list[Entry]], dict[Key, Content]]:
-    """Decide the order of all contents and where the blobs begin.
-
-    :param slices: the layers of each slice, most preferred slice first.
-    :return: per run of blobs the files in it; where each content lies.
-    """
-    used_by: dict[Key, set[int]] = defaultdict(set)
-    first: dict[Key, Entry] = {}
-    for number, layers in enumerate(slices):
-        for layer in layers:
-            for entry in layer.entries:
-                if entry.source:
-                    used_by[key(entry)].add(number)
-                    first.setdefault(key(entry), entry)
-    groups: dict[tuple[int, ...], list[Entry]] = defaultdict(list)
-    for name, entry in first.items():
-        groups[tuple(sorted(used_by[name]))].append(entry)
-    order = sorted(groups, key=lambda users: (users[0], -len(users), users))
-    runs = [sorted(groups[users], key=_likeness) for users in order]
-    return runs, _place(runs)
-
-
-def raw_size(slices: Iterable[Sequence[Layer]]) -> int:
-    """Count the bytes of all contents, equal ones once."""
-    return sum(size for _, size in {key(entry) for one in slices for layer in one for entry in layer.entries})
-
-
-def _likeness(entry: Entry) -> tuple[str, str, int, bytes]:
-    """Files of one kind lie side by side, since they look alike to the compressor."""
-    name = entry.path.rpartition("/")[2]
-    return os.path.splitext(name)[1], entry.path, entry.size, entry.sha256
-
-
-def _place(runs: Iterable[Sequence[Entry]]) -> dict[Key, Content]:
-    places: dict[Key, Content] = {}
-    blob = 0
-    for run in runs:
-        offset = 0
-        for entry in run:
-            places[key(entry)] = Content(blob + offset // BLOB_SIZE, offset % BLOB_SIZE, entry.size)
-            offset += entry.size
-        blob += -(-offset // BLOB_SIZE)
-    return places
-
-
 def compress(
-    runs: Iterable[Sequence[Entry]], level: int, progress: Callable[[int], None]
+    drafts: Sequence[Draft], level: Level, progress: Callable[[int], None], cache: BlobCache | None = None
 ) -> Generator[Blob, None, None]:
-    """Compress the runs' blobs on all processors, in order.
+    """Compress blobs on all processors, in order.
 
     Whoever does not take all of them closes the iterator, or else work goes on.
 
-    :param level: zstd's.
     :param progress: called with the number of bytes that have been done since the last call.
+    :param cache: where compressed blobs are kept and looked for.
     :raises PackError: if a file cannot be read, or is not what it was.
     """
     workers = os.cpu_count() or 1
@@ -123,8 +66,8 @@ def compress(
     pending: deque[Future[Blob]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for raw in (raw for run in runs for raw in _raw_blobs(run)):
-                pending.append(pool.submit(_compress, raw, level, stop))
+            for number in range(len(drafts)):
+                pending.append(pool.submit(_made, drafts, number, level, cache, stop))
                 while len(pending) > workers + 1:  # a bounded number of blobs in memory
                     yield _finished(pending, progress)
             while pending:
@@ -140,18 +83,44 @@ def _finished(pending: deque[Future[Blob]], progress: Callable[[int], None]) -> 
     return blob
 
 
-def _raw_blobs(run: Iterable[Entry]) -> Iterator[bytes]:
-    buffer = bytearray()
-    for entry in run:
-        buffer += _content(entry)
-        while len(buffer) >= BLOB_SIZE:
-            yield bytes(buffer[:BLOB_SIZE])
-            del buffer[:BLOB_SIZE]
-    if buffer:
-        yield bytes(buffer)
+def _made(drafts: Sequence[Draft], number: int, level: Level, cache: BlobCache | None, stop: threading.Event) -> Blob:
+    draft = drafts[number]
+    if stop.is_set():
+        raise CancelledError
+    name = recipe(drafts, number, level) if cache else b""
+    stored = cache.get(name) if cache else None
+    if stored is None:
+        prefix = b"".join(_raw(drafts[base]) for base in draft.bases)
+        stored = _compress(_raw(draft), prefix, level, stop)
+        if cache:
+            cache.put(name, stored)
+    compressed = len(stored) < draft.size
+    bases = draft.bases if compressed else ()
+    return Blob(stored, draft.size, compressed, draft.code, bases, hashlib.sha256(stored).digest())
 
 
-def _content(entry: Entry) -> bytes:
+def recipe(drafts: Sequence[Draft], number: int, level: Level) -> bytes:
+    """Name what a blob's stored bytes depend on: a digest of its files, its bases' and how they are compressed."""
+    draft = drafts[number]
+    said = [f"1 zstd {zstandard.ZSTD_VERSION} level {level.value}"]
+    for one in (draft, *(drafts[base] for base in draft.bases)):
+        said.append(f"blob {int(one.code)}")
+        said += [f"{piece.entry.sha256.hex()} {piece.start} {piece.size}" for piece in one.pieces]
+    return hashlib.sha256("\n".join(said).encode()).digest()
+
+
+def _raw(draft: Draft) -> bytes:
+    """Put a blob's bytes together; machine code as it is compressed, filtered."""
+    raw = b"".join(map(_content, draft.pieces))
+    if not draft.code:
+        return raw
+    buffer = bytearray(raw)
+    native.lib().filterx86(native.ffi().from_buffer(buffer), len(buffer), 0)
+    return bytes(buffer)
+
+
+def _content(piece: Piece) -> bytes:
+    entry = piece.entry
     assert entry.source is not None, entry.path
     try:
         content = entry.source.read_bytes()
@@ -159,20 +128,30 @@ def _content(entry: Entry) -> bytes:
         raise PackError(f"cannot read {entry.source}: {error.strerror}") from error
     if hashlib.sha256(content).digest() != entry.sha256:
         raise PackError(f"{entry.source} was changed while it was packed")
-    return content
+    return content[piece.start : piece.start + piece.size]
 
 
-def _compress(raw: bytes, level: int, stop: threading.Event) -> Blob:
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        level, source_size=len(raw), window_log=24, write_content_size=True
-    )
-    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=len(raw))
+def _compress(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) -> bytes:
+    """Compress a blob; what does not get smaller comes back as it is."""
+    compressor = _compressor(len(raw), prefix, level).compressobj(size=len(raw))
     parts = []
     for start in range(0, len(raw), _STEP):
         if stop.is_set():
             raise CancelledError
         parts.append(compressor.compress(raw[start : start + _STEP]))
     stored = b"".join([*parts, compressor.flush()])
-    compressed = len(stored) < len(raw)
-    stored = stored if compressed else raw
-    return Blob(stored, len(raw), compressed, hashlib.sha256(stored).digest())
+    return stored if len(stored) < len(raw) else raw
+
+
+def _compressor(size: int, prefix: bytes, level: Level) -> zstandard.ZstdCompressor:
+    """Make a compressor whose window reaches back to the start of the prefix.
+
+    zstandard cannot refer to a prefix, but a dictionary of raw content gives the same frames.
+    """
+    reach = len(prefix) + size
+    window = max(_LEAST_WINDOW_LOG, (reach - 1).bit_length())
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level.value, source_size=reach, window_log=window, write_content_size=True, write_dict_id=False,
+    )  # fmt: skip
+    dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
+    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary)

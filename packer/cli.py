@@ -161,7 +161,28 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     out = fat.add_argument_group("output")
     out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
     out.add_argument(
+        "--bytecode", choices=("all", "used", "none"),
+        help="whose bytecode is packed: of all modules, of those that --profile-run imports, or of none; what is not "
+        "packed is made on the host when it is first imported (default: all; used with --profile-run)",
+    )  # fmt: skip
+    out.add_argument(
+        "--profile-run", action="append", metavar="ARGUMENTS",
+        help="run the program with these arguments, quoted as one word, to see what it imports; may be repeated",
+    )  # fmt: skip
+    out.add_argument(
+        "--exclude", action="append", metavar="PATTERN",
+        help="leave out of all wheels what matches, as 'pandas/tests/*'; * matches / too; may be repeated",
+    )  # fmt: skip
+    out.add_argument(
+        "--trim", action="store_true", default=None,
+        help="leave out what nobody runs: tests inside of packages, type stubs, sources and headers of compiled code",
+    )  # fmt: skip
+    effort = out.add_mutually_exclusive_group()
+    effort.add_argument(
         "--fast", action="store_true", default=None, help="compress less: quick to pack, about a third larger"
+    )
+    effort.add_argument(
+        "--small", action="store_true", default=None, help="compress as much as can be: takes longer, a little smaller"
     )
     out.add_argument("--json", action="store_true", help="print what came of it as JSON")
     out.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")

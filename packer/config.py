@@ -46,7 +46,12 @@ class Config:
     extra_index_url: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     no_index: bool | None = None
+    bytecode: str | None = None
+    profile_run: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    trim: bool | None = None
     fast: bool | None = None
+    small: bool | None = None
     output: Path | None = None
 
 
@@ -164,6 +169,11 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "extra_index_url": _texts,
     "find_links": _places,
     "no_index": _flag,
+    "bytecode": _text,
+    "profile_run": _texts,
+    "exclude": _texts,
+    "trim": _flag,
     "fast": _flag,
+    "small": _flag,
     "output": _path,
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import boot, targets
+from packer import boot, targets, trim
+from packer.blobs import Level
 from packer.errors import UsageError
-from packer.pack import Job
+from packer.pack import Bytecode, Job
 from packer.resolve import Requests
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from packer.pack import NamedTool
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
+
+_BYTECODE = Bytecode.ALL
+"""What is packed if nothing is said; ``bench/README.md`` has the figures it was chosen by."""
 
 _NO_PATH = re.compile(r"[\w+-]+:/|[^/]+@")
 """A URL, or a requirement at one (``name @ URL``)."""
@@ -54,9 +59,37 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         output=config.output,
         cache=_cache(),
         limit=timeout,
-        fast=bool(config.fast),
+        level=_level(config),
+        bytecode=_bytecode(config),
+        profile_runs=config.profile_run,
+        exclude=(*config.exclude, *(trim.NOBODY_RUNS if config.trim else ())),
     )  # fmt: skip
     return job, (*default, *selection.notes)
+
+
+def _bytecode(config: Config) -> Bytecode:
+    for run in config.profile_run:
+        try:
+            shlex.split(run)
+        except ValueError as error:
+            raise UsageError(f"--profile-run {run!r}: {error}") from None
+    default = Bytecode.USED if config.profile_run else _BYTECODE
+    try:
+        policy = Bytecode(config.bytecode or default.value)
+    except ValueError:
+        raise UsageError(f"not a policy for bytecode: {config.bytecode!r}", hint="all, used or none") from None
+    if (policy is Bytecode.USED) != bool(config.profile_run):
+        raise UsageError(
+            f"--bytecode {policy.value} and {'a' if config.profile_run else 'no'} --profile-run",
+            hint="--bytecode used is what a recorded run imports: --profile-run 'ARGUMENTS'",
+        )
+    return policy
+
+
+def _level(config: Config) -> Level:
+    if config.fast and config.small:
+        raise UsageError("--fast and --small: only one of them can be")
+    return Level.FAST if config.fast else Level.SMALL if config.small else Level.DEFAULT
 
 
 def _is_script(word: str) -> bool:

@@ -6,19 +6,48 @@ Each step is a stage of its own; this file is the order in which they run.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import packer
-from packer import archive, blobs, boot, files, layers, native, needs, resolve, view, wheels
+from packer import (
+    archive,
+    boot,
+    bytecode,
+    facts,
+    files,
+    layers,
+    layout,
+    native,
+    needs,
+    profile,
+    resolve,
+    sources,
+    trim,
+    view,
+)
+from packer.blobcache import BlobCache
+from packer.blobs import Level
 from packer.errors import PackError, UsageError
+from packer.installed import Installed, install
 from packer.model import Layer, LayerKind, Resolution, Slice, Target, Tool, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from packer.progress import Progress
+
+
+class Bytecode(Enum):
+    """Which modules' bytecode is packed."""
+
+    ALL = "all"
+    USED = "used"
+    """By the runs of ``--profile-run``."""
+    NONE = "none"
+
 
 NamedTool = tuple[str, boot.EntryPoint | boot.Installed]
 """What the archive is when it is called by this name."""
@@ -42,8 +71,12 @@ class Job:
     cache: Path
     limit: float
     """Seconds that resolving and downloading may take per target."""
-    fast: bool = False
-    """Compress less."""
+    level: Level = Level.DEFAULT
+    bytecode: Bytecode = Bytecode.NONE
+    profile_runs: tuple[str, ...] = ()
+    """Arguments of the recorded runs, quoted as for a shell."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is left out of wheels."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +91,22 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class _Installed:
-    """A wheel's layer and what its metadata says."""
-
-    layer: Layer
-    requires_python: str | None
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Made:
     """A slice, its tools as it has them, and what the user should hear about it."""
 
     slice: Slice
     tools: tuple[Tool, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """Slices with their bytecode."""
+
+    slices: tuple[Slice, ...]
+    by: Mapping[str, str]
+    """Name of the slice -> version of the interpreter that compiled."""
+    notes: tuple[str, ...]
 
 
 def pack(job: Job, progress: Progress) -> Packed:
@@ -87,7 +121,9 @@ def pack(job: Job, progress: Progress) -> Packed:
     with tempfile.TemporaryDirectory(prefix="packer-") as name:
         work = Path(name)
         distinct = {wheel.sha256: wheel for one in resolutions for wheel in one.wheels}
-        installed = {digest: _install(wheel, work, progress) for digest, wheel in distinct.items()}
+        trimmed = {digest: _install(job, wheel, progress) for digest, wheel in distinct.items()}
+        installed = {digest: one for digest, (one, _) in trimmed.items()}
+        left_out = {distinct[digest].path.name: list(paths) for digest, (_, paths) in trimmed.items() if paths}
         contents = [[installed[wheel.sha256] for wheel in one.wheels] for one in resolutions]
         tools = job.tools or (_default_tool(job, resolutions[0].wheels, contents[0]),)
         output = job.output or _default_output(tools[0][0])
@@ -99,13 +135,48 @@ def pack(job: Job, progress: Progress) -> Packed:
         slices = tuple(one.slice for one in made)
         described = _same_tools(made)
         warnings = tuple(dict.fromkeys(text for one in made for text in one.warnings))
-        progress.say("compressing")
-        progress.total(blobs.raw_size([one.layers for one in slices]))
         launcher = native.data(f"launcher-{machine}")
-        manifest = _manifest(described, resolutions, warnings)
+        compiled = _compile(job, slices, described, launcher, work, progress)
+        slices = compiled.slices
+        manifest = _manifest(described, resolutions, warnings) | _choices(job, compiled, left_out)
+        progress.say("compressing")
+        progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
-        written = archive.write(output, launcher, slices, described, manifest, progress.advance, fast=job.fast)
-    return Packed(written, slices, described, warnings, _notes(resolutions))
+        cache = BlobCache(job.cache / "blobs")
+        written = archive.write(
+            output, launcher, slices, described, manifest, progress.advance,
+            level=job.level, own=_own(slices, resolutions, installed), cache=cache,
+        )  # fmt: skip
+        cache.sweep()
+    return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes))
+
+
+def _compile(
+    job: Job, slices: tuple[Slice, ...], tools: Sequence[Tool], launcher: Path, work: Path, progress: Progress
+) -> _Compiled:
+    """Follow the policy for bytecode."""
+    if job.bytecode is Bytecode.NONE:
+        return _Compiled(slices, {}, ())
+    wanted = None
+    if job.bytecode is Bytecode.USED:
+        progress.say("recording what is imported")
+        recorded = work / "profile"
+        recorded.mkdir()
+        wanted = profile.record(job.profile_runs, slices, tools, launcher, recorded, job.limit)
+    return _with_bytecode(job, slices, wanted, progress)
+
+
+def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]]) -> dict[str, object]:
+    """Say in the manifest what is another in this archive than in the wheels."""
+    said: dict[str, object] = {"bytecode": {"policy": job.bytecode.value, "compiled_by": dict(compiled.by)}}
+    return said | ({"left_out": left_out} if left_out else {})
+
+
+def _own(slices: Iterable[Slice], resolutions: Iterable[Resolution], installed: Mapping[str, Installed]) -> set[bytes]:
+    """Give the digests of layers that hold what is worked on: the app, and wheels built from a project directory."""
+    built = [wheel for one in resolutions for wheel in one.wheels if wheel.built_from and wheel.requested]
+    app = [layer for one in slices for layer in one.layers if layer.kind is LayerKind.APP]
+    return {layer.digest for layer in [*app, *(installed[wheel.sha256].layer for wheel in built)]}
 
 
 def _default_output(name: str) -> Path:
@@ -148,15 +219,40 @@ def _resolve(job: Job, progress: Progress) -> tuple[Resolution, ...]:
     return resolve.resolve(job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
 
 
-def _install(wheel: Wheel, work: Path, progress: Progress) -> _Installed:
-    name = wheel.path.name.removesuffix(".whl")
-    progress.say(f"installing {name}")
-    installed = wheels.install(wheel, work / "wheels" / wheel.sha256)
-    layer = layers.layer(name, LayerKind.WHEEL, wheels.tree(installed.root))
-    return _Installed(layer, installed.requires_python, installed.warnings)
+def _install(job: Job, wheel: Wheel, progress: Progress) -> tuple[Installed, tuple[str, ...]]:
+    """Install a wheel and leave out what was asked to be; also the paths that were left out."""
+    progress.say(f"installing {wheel.path.name.removesuffix('.whl')}")
+    installed = install(wheel, job.cache)
+    layer, left_out = trim.trim(installed.layer, job.exclude)
+    return replace(installed, layer=layer), left_out
 
 
-def _default_tool(job: Job, chosen: Sequence[Wheel], installed: Sequence[_Installed]) -> NamedTool:
+def _with_bytecode(job: Job, slices: Sequence[Slice], wanted: Collection[str] | None, progress: Progress) -> _Compiled:
+    """Add bytecode to the slices whose Python is on this machine.
+
+    :param wanted: the modules to be compiled, by their paths in layers; ``None``: all.
+    """
+    here = sources.find_interpreters()
+    compiled, by, missing = [], {}, []
+    for one in slices:
+        interpreter = sources.interpreter_for(one.target, here)
+        if not facts.pythons()[one.target.python.tag].venv:
+            compiled.append(one)
+        elif interpreter is None:
+            missing.append(one.target.python.tag)
+            compiled.append(one)
+        else:
+            progress.say(f"compiling for {one.target.python.tag}")
+            made = bytecode.compile_layers(
+                one.layers, one.target.python, interpreter, job.cache, None if wanted is None else wanted.__contains__
+            )
+            compiled.append(replace(one, layers=(*one.layers, *made.values())))
+            by[one.target.name] = interpreter.full_version
+    note = f"no interpreter here for {', '.join(dict.fromkeys(missing))}: its bytecode is made at first launches"
+    return _Compiled(tuple(compiled), by, (note,) if missing else ())
+
+
+def _default_tool(job: Job, chosen: Sequence[Wheel], installed: Sequence[Installed]) -> NamedTool:
     """The command that a program is known for: of what was asked for the only one, or the one of the same name."""
     asked = [(wheel, one.layer) for wheel, one in zip(chosen, installed, strict=True) if wheel.requested]
     commands = boot.installed([layer for _, layer in asked])
@@ -170,7 +266,7 @@ def _default_tool(job: Job, chosen: Sequence[Wheel], installed: Sequence[_Instal
     return choice[0], boot.Installed(choice[0])
 
 
-def _slice(job: Job, tools: Sequence[NamedTool], target: Target, installed: Sequence[_Installed], work: Path) -> _Made:
+def _slice(job: Job, tools: Sequence[NamedTool], target: Target, installed: Sequence[Installed], work: Path) -> _Made:
     """Put one slice together."""
     packages = [one.layer for one in installed]
     try:

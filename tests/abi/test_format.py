@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from packer import archive, blobs, model, native
+from packer import archive, layout, model, native
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "abi"
 DOCUMENT = (DIRECTORY / "FORMAT.md").read_text("utf-8")
@@ -149,7 +149,7 @@ def test_other_constants() -> None:
     assert f"The last {lib.TRAILER_SIZE} bytes of the file." in DOCUMENT
     assert f"`NONE` is {lib.NONE:#x} " in DOCUMENT
     assert lib.NONE == archive.NONE
-    assert blobs.BLOB_SIZE == lib.MAX_BLOB
+    assert layout.BLOB_SIZE == lib.MAX_BLOB
     defined = re.findall(r"^#define (\w+)", HEADER, re.MULTILINE)
     assert {name for name in defined if not name.startswith("MAX_")} == {
         "FORMAT_VERSION", "STORE_VERSION", "NONE", "DIGEST_SIZE", "TRAILER_SIZE", "SECTION_CRITICAL",

@@ -64,7 +64,7 @@ def put(one: Any, path: str, content: str) -> None:
 
 def parents(one: Any, path: str, before: str = "") -> None:
     fault = new("struct fault *")
-    assert lib().objectparents(one, path.encode(), before.encode(), fault) == 0, text(fault.what)
+    assert lib().makeparents(one.tree, path.encode(), before.encode(), fault) == 0, text(fault.what)
 
 
 def test_nothing_is_seen_before_it_is_published(shelf: Shelf) -> None:

@@ -31,9 +31,11 @@ def slice_of(tag: str, *contents: Layer, needs: Sequence[Need] = (), flags: Sequ
     return Slice(target, (Need(NeedKind.PYTHON, tag), *needs), contents, view.links(contents, target)[0], tuple(flags))
 
 
-def write(output: Path, *slices: Slice, manifest: Mapping[str, object] | None = None, fast: bool = True) -> Path:
+def write(
+    output: Path, *slices: Slice, manifest: Mapping[str, object] | None = None, level: Level = Level.FAST
+) -> Path:
     launcher = native.data("launcher-x86_64")
-    archive.write(output, launcher, slices, TOOLS, manifest or {"version": 1}, lambda _: None, fast=fast)
+    archive.write(output, launcher, slices, TOOLS, manifest or {"version": 1}, lambda _: None, level=level)
     return output
 
 
@@ -136,7 +138,7 @@ def test_same_input_gives_the_same_bytes(wheel: Layer, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         copy = layer(wheel.name, {f"{SITE}/a.py": "a" * 100, f"{SITE}/b.py": "b" * 100}, tmp_path / name / "tree")
-        made.append(write(tmp_path / name / name, slice_of("cp39", copy, wheel), fast=False).read_bytes())
+        made.append(write(tmp_path / name / name, slice_of("cp39", copy, wheel), level=Level.DEFAULT).read_bytes())
     assert made[0] == made[1]
 
 

@@ -1,4 +1,4 @@
-"""packer/blobs.py: every content lies where it is said to, once, and the bytes do not depend on who was faster."""
+"""packer/blobs.py: what is compressed comes out again, and the bytes do not depend on who was faster."""
 
 from __future__ import annotations
 
@@ -7,126 +7,163 @@ import os
 import random
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
 from support.layers import layer
 
-from packer import blobs, native
-from packer.blobs import BLOB_SIZE, Blob, Content
+from packer import blobs, layout, native
+from packer.blobcache import BlobCache
+from packer.blobs import Blob, Level
 from packer.errors import PackError
+from packer.layout import BLOB_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from packer.model import Entry, Layer
+    from packer.layout import Layout
+    from packer.model import Layer
 
 
-def unpacked(blob: Blob) -> bytes:
-    raw = zstandard.ZstdDecompressor().decompress(blob.stored) if blob.compressed else blob.stored
+def unfiltered(blob: Blob, bases: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """A blob's bytes as it is a base, and as they are written; put together as FORMAT.md has it."""
+    dictionary = zstandard.ZstdCompressionDict(b"".join(bases), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary if bases else None, max_window_size=1 << 26)
+    raw = decompressor.decompress(blob.stored) if blob.compressed else blob.stored
     assert len(raw) == blob.raw_size
-    return raw
+    buffer = bytearray(raw)
+    if blob.code:
+        native.lib().filterx86(native.ffi().from_buffer(buffer), len(buffer), 1)
+    return raw, bytes(buffer)
 
 
-def content(all_bytes: Sequence[bytes], place: Content) -> bytes:
-    following = b"".join(all_bytes[place.blob : place.blob + 2 + place.size // BLOB_SIZE])
-    return following[place.offset : place.offset + place.size]
-
-
-def check(slices: Sequence[Sequence[Layer]]) -> tuple[list[list[Entry]], Mapping[blobs.Key, Content], list[Blob]]:
-    """Cut and compress; every file of every layer must be found again."""
-    runs, places = blobs.cut(slices)
+def check(
+    slices: Sequence[Sequence[Layer]], level: Level = Level.FAST, cache: BlobCache | None = None
+) -> tuple[Layout, list[Blob]]:
+    """Lay out and compress; every blob must hold its pieces."""
+    laid = layout.lay_out(slices)
     counted: list[int] = []
-    made = list(blobs.compress(runs, blobs.FAST_LEVEL, counted.append))
-    raw = [unpacked(blob) for blob in made]
-    entries = [entry for one in slices for layer in one for entry in layer.entries if entry.source]
-    for entry in entries:
-        assert entry.source is not None
-        assert content(raw, places[blobs.key(entry)]) == entry.source.read_bytes()
-    assert len(places) == len({blobs.key(entry) for entry in entries})
-    assert sum(counted) == sum(map(len, raw)) == blobs.raw_size(slices)
-    return runs, places, made
+    made = list(blobs.compress(laid.drafts, level, counted.append, cache))
+    assert sum(counted) == layout.raw_size(slices)
+    raw: list[bytes] = []
+    for blob, draft in zip(made, laid.drafts, strict=True):
+        as_base, written = unfiltered(blob, [raw[base] for base in blob.bases])
+        raw.append(as_base)
+        assert blob.digest == hashlib.sha256(blob.stored).digest()
+        assert written == b"".join(
+            piece.entry.source.read_bytes()[piece.start : piece.start + piece.size]
+            for piece in draft.pieces
+            if piece.entry.source
+        )
+    return laid, made
 
 
 def noise(size: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def test_equal_contents_are_kept_once(tmp_path: Path) -> None:
-    one = layer("one", {"a": "same", "b": "other", "bin/run": "same", "link": "->a", "dir": None}, tmp_path / "one")
-    two = layer("two", {"c": "same", "d": "", "e": ""}, tmp_path / "two")
-    runs, places, made = check([[one], [one, two]])
-    assert [blob.raw_size for blob in made] == [len("sameother")]
-    assert [[entry.path for entry in run] for run in runs] == [["a", "b"], ["d"]]
-    assert places[hashlib.sha256(b"").digest(), 0].size == 0
-
-
-def test_what_one_slice_alone_needs_lies_apart(tmp_path: Path) -> None:
-    """So that a launch decodes nothing that it does not write; the first slice's blobs come first."""
-    layers = {
-        name: layer(name, {f"{name}.py": name * 100}, tmp_path / name) for name in ("all", "first", "second", "both")
-    }
-    slices = [
-        [layers["first"], layers["all"]],
-        [layers["all"], layers["second"], layers["both"]],
-        [layers["all"], layers["both"]],
-    ]
-    runs, _, made = check(slices)
-    assert [[entry.path for entry in run] for run in runs] == [["all.py"], ["first.py"], ["both.py"], ["second.py"]]
-    assert len(made) == 4
-
-
-def test_files_of_one_kind_are_neighbours(tmp_path: Path) -> None:
-    tree = {"z/a.py": "1", "b.so": "2", "a/b.py": "3", "README": "4", "a/c.so": "5", "a/b.pyi": "6"}
-    runs, _ = blobs.cut([[layer("x", tree, tmp_path)]])
-    assert [entry.path for entry in runs[0]] == ["README", "a/b.py", "z/a.py", "a/b.pyi", "a/c.so", "b.so"]
-
-
-@pytest.mark.parametrize(
-    ("before", "place"),
-    [
-        pytest.param(BLOB_SIZE - 3, Content(0, BLOB_SIZE - 3, 3), id="ends-with-the-blob"),
-        pytest.param(BLOB_SIZE - 2, Content(0, BLOB_SIZE - 2, 3), id="goes-on-in-the-next"),
-        pytest.param(BLOB_SIZE, Content(1, 0, 3), id="begins-with-the-next"),
-    ],
-)
-def test_a_content_at_the_end_of_a_blob(tmp_path: Path, before: int, place: Content) -> None:
-    one = layer("x", {"a": noise(before, 1), "b": noise(3, 2)}, tmp_path)
-    _, places, made = check([[one]])
-    assert places[blobs.key(one.entries[1])] == place
-    assert [blob.raw_size for blob in made] == [
-        size for size in (min(before + 3, BLOB_SIZE), before + 3 - BLOB_SIZE) if size
-    ]
-
-
-def test_a_file_larger_than_two_blobs(tmp_path: Path) -> None:
-    tree = {"a": b"small", "large": noise(2 * BLOB_SIZE + 7, 4), "z": b"after"}
-    _, places, made = check([[layer("x", tree, tmp_path)]])
-    assert [blob.raw_size for blob in made] == [BLOB_SIZE, BLOB_SIZE, 7 + 5 + 5]
-    assert [place.blob for place in places.values()] == [0, 0, 2]
-
-
-def test_no_files_make_no_blobs(tmp_path: Path) -> None:
-    _, places, made = check([[layer("x", {"dir": None, "link": "->dir"}, tmp_path)], []])
-    assert (dict(places), made) == ({}, [])
-
-
 def test_what_does_not_get_smaller_is_stored(tmp_path: Path) -> None:
     data = noise(1000, 5)
-    _, _, (blob,) = check([[layer("x", {"noise": data}, tmp_path)]])
+    _, (blob,) = check([[layer("x", {"noise": data}, tmp_path)]])
     assert (blob.compressed, blob.stored) == (False, data)
     assert blob.digest == hashlib.sha256(data).digest()
 
 
-def test_frames_say_their_size_and_no_larger_window_than_allowed(tmp_path: Path) -> None:
-    tree = {"a": b"text " * (BLOB_SIZE // 4)}
-    _, _, made = check([[layer("x", tree, tmp_path)]])
-    frames = [zstandard.get_frame_parameters(blob.stored) for blob in made]
-    assert [frame.content_size for frame in frames] == [blob.raw_size for blob in made]
+@pytest.mark.parametrize("level", Level)
+def test_frames_say_their_size_and_no_larger_window_than_allowed(tmp_path: Path, level: Level) -> None:
+    one = layer("n-1-cp39", {"a": b"text " * (BLOB_SIZE // 5), "b.py": noise(BLOB_SIZE, 1)}, tmp_path / "1")
+    two = layer("n-1-cp310", {"b.py": noise(BLOB_SIZE, 1)[:-9] + b"x"}, tmp_path / "2")
+    _, made = check([[one], [two]], level)
+    frames = [zstandard.get_frame_parameters(blob.stored) for blob in made if blob.compressed]
+    assert [frame.content_size for frame in frames] == [blob.raw_size for blob in made if blob.compressed]
     assert max(frame.window_size for frame in frames) <= 1 << native.lib().MAX_WINDOW_LOG
-    assert native.lib().MAX_BLOB >= BLOB_SIZE
+    assert len(made[-1].stored) < 2000  # found in a prefix of a whole blob, at every level
+
+
+def test_machine_code_is_filtered(tmp_path: Path) -> None:
+    """A place that is called from everywhere looks the same everywhere then."""
+    head = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00"
+    calls = b"".join(
+        b"\x90" * (number % 5) + b"\xe8" + (9999 - number * 8).to_bytes(4, "little", signed=True)
+        for number in range(999)
+    )
+    _, (blob,) = check([[layer("x", {"a.so": head + calls}, tmp_path / "code")]], Level.DEFAULT)
+    _, (text,) = check([[layer("x", {"a.so": b"-" * 20 + calls}, tmp_path / "text")]], Level.DEFAULT)
+    assert (blob.code, text.code) == (True, False)
+
+
+def test_a_delta_names_its_bases_and_is_small(tmp_path: Path) -> None:
+    text = noise(100_000, 1)
+    one = layer("n-1-cp39", {"a.py": text}, tmp_path / "1")
+    two = layer("n-1-cp310", {"a.py": text[:50_000] + b"changed" + text[50_000:]}, tmp_path / "2")
+    _, made = check([[one], [two]])
+    assert [blob.bases for blob in made] == [(), (0,)]
+    assert len(made[1].stored) < 200
+
+
+def test_a_delta_that_does_not_get_smaller_has_no_base(tmp_path: Path) -> None:
+    one = layer("n-1-cp39", {"a.py": noise(1000, 1)}, tmp_path / "1")
+    two = layer("n-1-cp310", {"a.py": noise(1000, 2)}, tmp_path / "2")
+    _, made = check([[one], [two]])
+    assert [(blob.compressed, blob.bases) for blob in made] == [(False, ()), (False, ())]
+
+
+# The cache ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_in_the_cache_is_not_read_again(tmp_path: Path) -> None:
+    one = layer("x", {"a": "text " * 100}, tmp_path / "files")
+    cache = BlobCache(tmp_path / "cache")
+    laid, made = check([[one]], cache=cache)
+    (tmp_path / "files/a").unlink()
+    assert list(blobs.compress(laid.drafts, Level.FAST, lambda _: None, cache)) == made
+    with pytest.raises(PackError, match="No such file"):
+        list(blobs.compress(laid.drafts, Level.DEFAULT, lambda _: None, cache))
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", bytes(32), bytes(500)])
+def test_what_is_damaged_in_the_cache_is_made_anew(tmp_path: Path, damage: bytes) -> None:
+    one = layer("x", {"a": "text " * 100}, tmp_path / "files")
+    cache = BlobCache(tmp_path / "cache")
+    _, made = check([[one]], cache=cache)
+    (kept,) = (tmp_path / "cache").glob("*/*")
+    kept.write_bytes(damage)
+    assert check([[one]], cache=cache)[1] == made
+    assert len(kept.read_bytes()) == 32 + len(made[0].stored)
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    check([[layer("x", {"a": "text"}, tmp_path / "files")]], cache=BlobCache(tmp_path / "cache"))
+    assert (tmp_path / "cache").read_text() == "a file"
+
+
+def test_a_blob_is_named_after_all_that_it_depends_on(tmp_path: Path) -> None:
+    one = layer("n-1-cp39", {"a.py": "1" * 50}, tmp_path / "1")
+    names = set()
+    for number, text in enumerate(["2", "3"]):
+        two = layer("n-1-cp310", {"a.py": text * 50}, tmp_path / f"two{number}")
+        drafts = layout.lay_out([[one], [two]]).drafts
+        names |= {blobs.recipe(drafts, 0, Level.FAST), blobs.recipe(drafts, 1, Level.FAST)}
+        names |= {blobs.recipe(drafts, 1, Level.SMALL)}
+        names |= {blobs.recipe([replace(drafts[1], bases=())], 0, Level.FAST)}
+    assert len(names) == 1 + 2 * 3
+
+
+def test_what_was_not_packed_for_long_is_thrown_away(tmp_path: Path) -> None:
+    cache = BlobCache(tmp_path / "cache")
+    for name in (b"old", b"new"):
+        cache.put(name, name)
+    (old,) = (path for path in (tmp_path / "cache").glob("*/*") if path.read_bytes().endswith(b"old"))
+    os.utime(old, (0, 0))
+    cache.sweep()
+    assert (cache.get(b"old"), cache.get(b"new")) == (None, b"new")
+
+
+# Processors -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])
@@ -134,31 +171,31 @@ def test_the_bytes_do_not_depend_on_the_number_of_processors(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = layer("x", {f"{number}": noise(100, number) * 20000 for number in range(20)}, tmp_path)
-    runs, _ = blobs.cut([[one]])
-    expected = [blob.stored for blob in blobs.compress(runs, 1, lambda _: None)]
+    drafts = layout.lay_out([[one]]).drafts
+    expected = [blob.stored for blob in blobs.compress(drafts, Level.FAST, lambda _: None)]
     monkeypatch.setattr(os, "cpu_count", lambda: workers)
     assert len(expected) == 3
-    assert [blob.stored for blob in blobs.compress(runs, 1, lambda _: None)] == expected
+    assert [blob.stored for blob in blobs.compress(drafts, Level.FAST, lambda _: None)] == expected
 
 
 def test_the_bytes_do_not_depend_on_which_blob_is_ready_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = layer("x", {f"{number}": noise(100, number) * 20000 for number in range(20)}, tmp_path)
-    runs, _ = blobs.cut([[one]])
-    expected = [blob.digest for blob in blobs.compress(runs, 1, lambda _: None)]
+    drafts = layout.lay_out([[one]]).drafts
+    expected = [blob.digest for blob in blobs.compress(drafts, Level.FAST, lambda _: None)]
     compress, delays = blobs._compress, iter([0.3, 0.1, 0.0])
 
-    def slow(raw: bytes, level: int, stop: threading.Event) -> Blob:
+    def slow(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) -> bytes:
         time.sleep(next(delays))
-        return compress(raw, level, stop)
+        return compress(raw, prefix, level, stop)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     monkeypatch.setattr(blobs, "_compress", slow)
-    assert [blob.digest for blob in blobs.compress(runs, 1, lambda _: None)] == expected
+    assert [blob.digest for blob in blobs.compress(drafts, Level.FAST, lambda _: None)] == expected
 
 
 @pytest.mark.parametrize("change", ["same size", "longer", "gone"])
 def test_a_file_that_changes_while_it_is_packed_is_noticed(tmp_path: Path, change: str) -> None:
-    runs, _ = blobs.cut([[layer("x", {"a": "before"}, tmp_path)]])
+    drafts = layout.lay_out([[layer("x", {"a": "before"}, tmp_path)]]).drafts
     if change == "gone":
         (tmp_path / "a").unlink()
         expected = f"cannot read {tmp_path}/a: No such file or directory"
@@ -166,7 +203,7 @@ def test_a_file_that_changes_while_it_is_packed_is_noticed(tmp_path: Path, chang
         (tmp_path / "a").write_text("after!" if change == "same size" else "much longer")
         expected = f"{tmp_path}/a was changed while it was packed"
     with pytest.raises(PackError) as caught:
-        list(blobs.compress(runs, 1, lambda _: None))
+        list(blobs.compress(drafts, Level.FAST, lambda _: None))
     assert str(caught.value) == expected
 
 
@@ -174,9 +211,9 @@ def test_closing_ends_the_work_soon(tmp_path: Path) -> None:
     """At level 22 a blob of this kind takes many seconds; whoever gives up does not wait for it."""
     words = [noise(6, number) for number in range(5000)]
     text = b"".join(random.Random(1).choices(words, k=3 * BLOB_SIZE // 6))
-    runs, _ = blobs.cut([[layer("x", {"first": b"soon ready" * 2_000_000, "second": text}, tmp_path)]])
+    drafts = layout.lay_out([[layer("x", {"first": b"soon ready" * 999_999, "second": text}, tmp_path)]]).drafts
     others = set(threading.enumerate())
-    running = blobs.compress(runs, 22, lambda _: None)
+    running = blobs.compress(drafts, Level.SMALL, lambda _: None)
     next(running)
     before = time.monotonic()
     running.close()

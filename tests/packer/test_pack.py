@@ -51,7 +51,7 @@ class TestJob:
     def test_what_is_not_said_is_filled_in(self, tmp_path: Path) -> None:
         made, notes = job.job_of(Config(inputs=("httpie",)), 60)
         assert made.targets == (RUNNING,)
-        assert (made.tools, made.output, made.include, made.fast) == ((), None, (), False)
+        assert (made.tools, made.output, made.include, made.level) == ((), None, (), Level.DEFAULT)
         assert made.cache == tmp_path / "cache/fatpar-packer"
         assert notes == (
             f"no --abis: packing for the running Python, {RUNNING.python.tag}",

@@ -1,0 +1,64 @@
+"""The packer's cache of compressed blobs: packing again compresses only what has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+_KEPT_FOR = 30 * 24 * 3600
+"""Seconds since a blob was last packed until it is thrown away."""
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+class BlobCache:
+    """Files of stored bytes below one directory, each with its own digest before it.
+
+    It only saves work: what cannot be read, or is not what was written, counts as not there, and what cannot be written
+    is not kept. So a full disk or another user's directory is no failure.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, name: bytes) -> bytes | None:
+        """Give the bytes kept under a name."""
+        path = self._path(name)
+        try:
+            whole = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        stored = whole[_DIGEST:]
+        return stored if hashlib.sha256(stored).digest() == whole[:_DIGEST] else None
+
+    def put(self, name: bytes, stored: bytes) -> None:
+        """Keep bytes under a name."""
+        path = self._path(name)
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(hashlib.sha256(stored).digest())
+                    file.write(stored)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+
+    def sweep(self) -> None:
+        """Throw away what was not packed for long, and what killed runs left."""
+        before = time.time() - _KEPT_FOR
+        with contextlib.suppress(OSError):
+            for path in self._directory.glob("*/*"):
+                with contextlib.suppress(OSError):
+                    if path.stat().st_mtime < before:
+                        path.unlink()
+
+    def _path(self, name: bytes) -> Path:
+        return self._directory / name.hex()[:2] / name.hex()[2:]

@@ -1,0 +1,47 @@
+"""Trimming: what a wheel ships and nobody runs is left out of its layer."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from packer import layers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from packer.model import Entry, Layer
+
+_SITE = "lib/python/site-packages/"
+
+NOBODY_RUNS = (
+    "*/tests/*", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "*.f", "*.f90", "*.a", "*.la",
+)  # fmt: skip
+"""What ``--trim`` leaves out: tests inside of packages, type stubs, sources that only a compiler reads, and what only a
+linker does. Nothing that an import, an entry point or package data leads to in programs as they are shipped."""
+
+
+def trim(layer: Layer, patterns: Sequence[str]) -> tuple[Layer, tuple[str, ...]]:
+    """Leave out what one of the patterns matches.
+
+    :param patterns: as in a shell, but ``*`` matches ``/`` too; of paths below site-packages, of others whole.
+    :return: another layer and the paths that are not in it; the same layer if there are none. ``.dist-info`` stays.
+    """
+    gone = [entry for entry in layer.entries if _matches(entry, patterns)]
+    if not gone:
+        return layer, ()
+    kept = [entry for entry in layer.entries if entry not in set(gone)]
+    return layers.layer(layer.name, layer.kind, kept), tuple(entry.path for entry in gone)
+
+
+def unused(patterns: Iterable[str], found: Iterable[Layer]) -> tuple[str, ...]:
+    """Give the patterns that match nothing in any layer: they were mistyped."""
+    entries = [entry for layer in found for entry in layer.entries]
+    return tuple(pattern for pattern in patterns if not any(_matches(entry, (pattern,)) for entry in entries))
+
+
+def _matches(entry: Entry, patterns: Iterable[str]) -> bool:
+    path = entry.path.removeprefix(_SITE)
+    if ".dist-info/" in path:
+        return False
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
