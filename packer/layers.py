@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def layer(name: str, kind: LayerKind, entries: Iterable[Entry]) -> Layer:
+def layer(name: str, kind: LayerKind, entries: Iterable[Entry], *, of: Layer | None = None, tag: str = "") -> Layer:
     """Put entries in order and compute their tree digest with the launcher's code.
 
-    Bytecode is left out: an interpreter keeps it beside the layer.
+    Bytecode is left out, but of a layer that is nothing else: an interpreter keeps it beside the layer.
 
+    :param of: as in :class:`~packer.model.Layer`; so is ``tag``.
     :raises PackError: if one entry stands where another does, or below it.
     """
     found = sorted(entries, key=path_bytes)
-    paths = {entry.path for entry in found}
-    kept = [entry for entry in found if not _is_bytecode(entry.path, paths)]
+    kept = found if kind is LayerKind.BYTECODE else _without_bytecode(found)
     _refuse_unsafe(name, kept)
     _refuse_clashes(kept)
-    return Layer(name, kind, tuple(kept), _tree_digest(kept))
+    return Layer(name, kind, tuple(kept), _tree_digest(kept), of, tag)
 
 
 def read(name: str, kind: LayerKind, places: Iterable[tuple[Path, str]]) -> Layer:
@@ -84,6 +84,11 @@ def _inner_link(source: Path, path: str, root: str) -> str:
 def path_bytes(entry: Entry) -> bytes:
     """Give what entries of a layer are sorted by."""
     return native.encoded(entry.path)
+
+
+def _without_bytecode(entries: Collection[Entry]) -> list[Entry]:
+    paths = {entry.path for entry in entries}
+    return [entry for entry in entries if not _is_bytecode(entry.path, paths)]
 
 
 def _is_bytecode(path: str, paths: Collection[str]) -> bool:

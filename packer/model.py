@@ -137,6 +137,10 @@ class Layer:
     """In the order of the paths' bytes."""
     digest: bytes
     """Tree digest, computed by the launcher's own code."""
+    of: Layer | None = None
+    """BYTECODE: the layer whose modules it was compiled from."""
+    tag: str = ""
+    """BYTECODE: cache tag, ``cpython-311``, which is in its files' names."""
 
     @property
     def size(self) -> int:

@@ -48,6 +48,10 @@ _PROBE_SECONDS = 20.0
 
 _PROBE = """
 import json, os, platform, sys, sysconfig
+try:
+    from importlib.util import MAGIC_NUMBER as magic
+except ImportError:
+    magic = b""
 soabi = sysconfig.get_config_var("SOABI") or ""
 tag = "cp%d%d" % sys.version_info[:2]
 if sys.version_info[0] == 2:
@@ -62,6 +66,7 @@ print(json.dumps({
     "version": list(sys.version_info[:3]),
     "arch": sysconfig.get_platform().split("-", 1)[-1],
     "libc": "glibc" if platform.libc_ver(sys.executable)[0] == "glibc" else "musl",
+    "build": sys.version + "".join(" %02x" % byte for byte in bytearray(magic)),
     "headers": os.path.exists(os.path.join(include, "Python.h")),
     "base": "" if base == sys.prefix else os.path.join(base, "bin", "python%d.%d" % sys.version_info[:2]),
 }))
@@ -82,6 +87,8 @@ class Interpreter:
     """``glibc`` or ``musl``."""
     headers: bool
     """It has ``Python.h``, which extension modules are compiled against."""
+    build: str = ""
+    """``sys.version`` and the magic number of its bytecode: what may decide the bytes it compiles a module to."""
 
     @property
     def full_version(self) -> str:
@@ -149,7 +156,15 @@ def _ask(path: Path) -> Interpreter | None:
     if facts["implementation"] != "CPython":
         return None
     major, minor, micro = facts["version"]
-    return Interpreter(path, facts["tag"], (major, minor, micro), facts["arch"], facts["libc"], facts["headers"])
+    return Interpreter(
+        path,
+        facts["tag"],
+        (major, minor, micro),
+        arch=facts["arch"],
+        libc=facts["libc"],
+        headers=facts["headers"],
+        build=facts["build"],
+    )
 
 
 def interpreter_for(target: Target, interpreters: Sequence[Interpreter]) -> Interpreter | None:
