@@ -124,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("directory", type=Path, metavar="DIR", help="must not exist")
         if name == "explain":
             command.add_argument("--host", metavar="NAME|FILE", help="a described host (default: this machine)")
+        if name == "inspect":
+            command.add_argument(
+                "--sizes", action="store_true", help="show where its bytes are: in slices, layers, files"
+            )
+            command.add_argument("--html", type=Path, metavar="OUT", help="write a page that shows where its bytes are")
         if name in ("inspect", "explain"):
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
     return parser
@@ -278,13 +283,18 @@ def _print_json(value: object) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from packer import inspect
+    from packer import inspect, sizes, sizes_html, sizes_text
 
-    described = inspect.describe(options.file)
+    found = sizes.measure(options.file) if options.sizes or options.html else None
+    if found and options.html:
+        sizes_html.write(options.html, options.file, found)
     if options.json:
-        _print_json(described)
-    else:
-        print(inspect.table(described))
+        more = {"sizes": sizes_text.as_json(found)} if found and options.sizes else {}
+        _print_json(inspect.describe(options.file) | more)
+    elif found and options.sizes:
+        print(f"{options.file}: {found.total:,} bytes\n\n{sizes_text.table(found)}")
+    elif not options.html:
+        print(inspect.table(inspect.describe(options.file)))
     return 0
 
 

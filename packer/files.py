@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, mode: int = 0o666, option: str = "-o") -> Iterator[IO[bytes]]:
     """Write a file under a temporary name beside ``path`` and move it there at the end; on any failure nothing is left.
 
     What is being written can be read, too. An OSError that leaves the block counts as one of writing.
 
     :param mode: permissions before the user's mask.
+    :param option: the one with which another file can be named.
     :raises PackError: if the directory cannot be written to, or the disk is full.
     """
     try:
@@ -39,12 +40,13 @@ def replacing(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, option) from error
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path, *, option: str = "-o") -> None:
     """Find out before long work what would only show at its end.
 
+    :param option: the one with which another file can be named.
     :raises PackError: if :func:`replacing` could not write ``path``.
     """
     try:
@@ -53,11 +55,11 @@ def refuse_unwritable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise _cannot_write(path, error, option) from error
 
 
-def _cannot_write(path: Path, error: OSError) -> PackError:
-    return PackError(f"cannot write {path}: {error.strerror}", hint="name another file with -o")
+def _cannot_write(path: Path, error: OSError, option: str) -> PackError:
+    return PackError(f"cannot write {path}: {error.strerror}", hint=f"name another file with {option}")
 
 
 def sha256(path: Path) -> bytes:

@@ -9,13 +9,14 @@ import zipfile
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import pytest
 from support import archives, index, vectors
 from support.layers import write_tree
 from support.packing import ROOT, Place, run_program
 
-from packer import archive, inspect, layers, native, view
+from packer import archive, inspect, layers, native, sizes, sizes_text, view
 from packer.model import LayerKind, Slice, Tool, ToolKind
 
 if TYPE_CHECKING:
@@ -122,6 +123,68 @@ def test_explain_json_is_what_the_documentation_says(packed: Place) -> None:
         assert keys(explained) == documented("explain")
         assert (explained["version"], explained["host"]) == (1, host)
         assert (ended.status == 0) == (explained["choice"] is not None)
+
+
+# Sizes ------------------------------------------------------------------------------------------------------------
+
+
+def test_sizes(packed: Place) -> None:
+    status, stdout, stderr = packed.run("inspect", "app", "--sizes").whole
+    found = sizes.measure(packed.work / "app")
+    assert (status, stderr) == (0, "")
+    assert stdout == f"app: {found.total:,} bytes\n\n{sizes_text.table(found)}\n"
+    assert [line.split()[-1] for line in stdout.splitlines() if line.endswith(SLICES)] == [*SLICES]
+
+
+def test_sizes_as_json_are_what_the_documentation_says(packed: Place) -> None:
+    ended = packed.packed("inspect", "app", "--sizes", "--json")
+    described = json.loads(ended.stdout)
+    measured = described.pop("sizes")
+    assert ended.stdout.isascii()
+    assert described == inspect.describe(packed.work / "app") | {"file": "app"}
+    assert keys({"sizes": measured}) == documented("inspect --sizes")
+    assert sum(measured["parts"].values()) == described["size"]
+    assert sum(layer["adds"] for layer in measured["layers"]) == described["stored_blobs"]
+    assert [one["adds"]["total"] for one in measured["slices"]] == [described["stored_blobs"], 0]
+    assert measured["shared"] == described["stored_blobs"]
+    paths = {file["path"] for file in measured["files"]}
+    assert {f"{SITE}app/data.bin", "share/\u00fc.txt", "boot/app.py"} <= paths
+
+
+@pytest.mark.parametrize("more", [[], ["--sizes"], ["--json"]], ids=" ".join)
+def test_a_page_is_written(packed: Place, tmp_path: Path, more: list[str]) -> None:
+    ended = packed.packed("inspect", "app", "--html", tmp_path / "out.html", *more)
+    assert ended.stdout == (packed.packed("inspect", "app", *more).stdout if more else "")
+    tree = ElementTree.fromstring((tmp_path / "out.html").read_text("utf-8"))
+    assert tree.findtext(".//h1") == "app"
+    assert [one.text for one in tree.iterfind(".//div[@class='slices']/div/b")] == [*SLICES]
+    assert any(f"{SITE}app/data.bin" in (title.text or "") for title in tree.iterfind(".//svg//title"))
+
+
+REFUSED_PAGES = {
+    "directory": ("directory", "it is a directory"), "nowhere": ("nowhere/x", "No such file or directory"),
+    "device": ("/dev/null", "it is a device or the like"), "archive": ("app", "it is the archive"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("output", "why"), REFUSED_PAGES.values(), ids=REFUSED_PAGES)
+def test_a_page_that_cannot_be_written(place: Place, output: str, why: str) -> None:
+    (place.work / "directory").mkdir()
+    statements = tuple(vectors._statements(SMALL))
+    (place.work / "app").write_bytes(vectors.build(vectors.Vector("good-x", statements), place.root / "tmp"))
+    before = place.left()
+    said = f"packer: cannot write {output}: {why}\npacker: hint: name another file with --html\n"
+    assert place.run("inspect", "app", "--html", output).whole == (1, "", said)
+    assert place.left() == before
+    assert place.run("verify", "app").status == 0
+
+
+def test_no_page_of_what_is_no_archive(place: Place) -> None:
+    (place.work / "app").write_text("#!/bin/sh\n" * 100)
+    status, stdout, stderr = place.run("inspect", "app", "--html", "out.html").whole
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith("packer: app: ")
+    assert [path.name for path in place.work.iterdir()] == ["app"]
 
 
 # The file's own answers -------------------------------------------------------------------------------------------
