@@ -68,10 +68,8 @@ def write(
     """
     laid = layout.lay_out([one.layers for one in slices], own=own)
     start = launcher.read_bytes()
-    with (
-        replacing(output, mode=0o777) as file,
-        closing(blobs.compress(laid.drafts, level, progress, cache)) as compressed,
-    ):
+    compressing = blobs.compress(laid.drafts, level, progress, cache)
+    with replacing(output, mode=0o777) as file, closing(compressing) as compressed:
         # blobs begin on a boundary so that a changed launcher of about the same size moves nothing
         front = start + bytes(-len(start) % 4096)
         file.write(front)

@@ -118,8 +118,8 @@ def lay_out(slices: Sequence[Sequence[Layer]], *, own: Collection[bytes] = ()) -
     """Decide where everything goes.
 
     :param slices: the layers of each slice, most preferred slice first.
-    :param own: digests of layers that change whenever the program is packed again. Their files lie in blobs of their own
-        behind all others, so that packing again, and a patch, leave the others alone.
+    :param own: digests of layers that change whenever the program is packed again. Their files lie in blobs of
+        their own behind all others, so that packing again, and a patch, leave the others alone.
     """
     files = _files(slices, own)
     desk = _Desk()
@@ -228,12 +228,12 @@ class _Desk:
         if not candidates and file.kind is _Kind.TEXT and every:
             # bytecode is other Pythons' base already, and with it a source weighs no more than a delta of it does
             candidates = self.bases.get((file.own, _Kind.BYTECODE, f"{file.name}c"), [])
-        same = [base for base in candidates if base.release == file.release]
-        if same or file.kind is not _Kind.CODE:
-            return (same or candidates or [None])[0]
+        candidates = [base for base in candidates if base.release == file.release] or candidates
+        if not candidates or candidates[0].release == file.release or file.kind is not _Kind.CODE:
+            return candidates[0] if candidates else None
         gains = [(_gain(file, base), number) for number, base in enumerate(candidates)]
-        best = min(gains, default=(1.0, 0))
-        return candidates[best[1]] if best[0] < _WORTH else None
+        gain, number = min(gains)
+        return candidates[number] if gain < _WORTH else None
 
     def _place(self, pieces: Sequence[tuple[_File, int, int]], bases: tuple[int, ...]) -> None:
         """Make a blob."""

@@ -10,6 +10,7 @@ from support import archives
 from support.layers import SITE, Content, write_tree
 
 from packer import archive, inspect, layers, native, view
+from packer.blobs import Level
 from packer.errors import PackError
 from packer.model import Layer, LayerKind, Need, NeedKind, Slice, Tool, ToolKind
 from packer.reader import reading

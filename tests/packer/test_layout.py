@@ -103,7 +103,14 @@ def test_what_one_slice_alone_needs_lies_apart(tmp_path: Path) -> None:
 
 
 def test_files_of_one_kind_are_neighbours(tmp_path: Path) -> None:
-    tree = {"z/a.py": "1", "b.txt": "2", "a/b.py": "3", "README": "4", "a/c.so": elf(100, 1), "a/b.so": elf(100, 2)}
+    tree: dict[str, str | bytes | None] = {
+        "z/a.py": "1",
+        "b.txt": "2",
+        "a/b.py": "3",
+        "README": "4",
+        "a/c.so": elf(100, 1),
+        "a/b.so": elf(100, 2),
+    }
     laid = lay_out([[layer("x", tree, tmp_path)]])
     assert paths(laid) == [["README", "a/b.py", "z/a.py", "b.txt"], ["a/b.so", "a/c.so"]]
     assert [draft.code for draft in laid.drafts] == [False, True]
@@ -177,7 +184,7 @@ def test_compiled_code_of_another_release_is_a_delta_if_that_is_worth_it(tmp_pat
     name, code = "a.cpython-{}-x86_64-linux-gnu.so", elf(50_000, 1)
     one = layer("n-1.0-cp39", {name.format(39): code}, tmp_path / "1")
     other = layer("n-2.0-cp310", {name.format(310): elf(50_000, 2)}, tmp_path / "2")
-    like = layer("n-2.0-cp311", {name.format(311): code[:40_000] + noise(10_000, 3)}, tmp_path / "3")
+    like = layer("n-3.0-cp311", {name.format(311): code[:40_000] + noise(10_000, 3)}, tmp_path / "3")
     laid = lay_out([[one], [other], [like]])
     assert [draft.bases for draft in laid.drafts] == [(), (), (0,)]
 

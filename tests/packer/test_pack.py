@@ -10,6 +10,7 @@ import pytest
 from support import index
 
 from packer import inspect, job, pack, progress, targets
+from packer.blobs import Level
 from packer.boot import Function, Installed, Module, Script
 from packer.config import Config
 from packer.errors import PackError, UsageError
