@@ -159,7 +159,12 @@ def _index(
     for tool in tools:
         tables.add("tool", name=tables.string(tool.name), kind=tool.kind.value, target=tables.string(tool.target))
     raw = _assemble(tables, json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
-    return _Index(zstandard.ZstdCompressor(level=_INDEX_LEVEL).compress(raw), len(raw))
+    return _Index(compress_index(raw), len(raw))
+
+
+def compress_index(raw: bytes) -> bytes:
+    """Compress the index as it stands in the file."""
+    return zstandard.ZstdCompressor(level=_INDEX_LEVEL).compress(raw)
 
 
 def _add_slice(tables: _Tables, one: Slice) -> None:

@@ -133,17 +133,17 @@ def _content(piece: Piece) -> bytes:
 
 def _compress(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) -> bytes:
     """Compress a blob; what does not get smaller comes back as it is."""
-    compressor = _compressor(len(raw), prefix, level).compressobj(size=len(raw))
+    compressing = compressor(len(raw), prefix, level).compressobj(size=len(raw))
     parts = []
     for start in range(0, len(raw), _STEP):
         if stop.is_set():
             raise CancelledError
-        parts.append(compressor.compress(raw[start : start + _STEP]))
-    stored = b"".join([*parts, compressor.flush()])
+        parts.append(compressing.compress(raw[start : start + _STEP]))
+    stored = b"".join([*parts, compressing.flush()])
     return stored if len(stored) < len(raw) else raw
 
 
-def _compressor(size: int, prefix: bytes, level: Level) -> zstandard.ZstdCompressor:
+def compressor(size: int, prefix: bytes, level: Level) -> zstandard.ZstdCompressor:
     """Make a compressor whose window reaches back to the start of the prefix.
 
     zstandard cannot refer to a prefix, but a dictionary of raw content gives the same frames.

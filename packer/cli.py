@@ -131,7 +131,23 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--html", type=Path, metavar="OUT", help="write a page that shows where its bytes are")
         if name in ("inspect", "explain"):
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
+    _add_patches(commands)
     return parser
+
+
+def _add_patches(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, run, inputs, out, text in (
+        ("diff", _diff, ("OLD", "NEW"), "PATCH", "write what makes one archive from another"),
+        ("patch", _patch, ("OLD", "PATCH"), "NEW", "make an archive from an older one and a patch"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        for word in inputs:
+            command.add_argument(word.lower(), type=Path, metavar=word)
+        command.add_argument("-o", "--output", type=Path, metavar=out, required=True, help="the file to write")
+        command.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+        command.set_defaults(run=run)
+        if name == "diff":
+            command.add_argument("--json", action="store_true", help="print what came of it as JSON")
 
 
 def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -322,3 +338,25 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         print(judged.text, end="")
     return 0 if judged.fits else 1
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from packer import diff, progress
+
+    with progress.showing(quiet=options.quiet) as bar:
+        made = diff.diff(options.old, options.new, options.output, bar)
+    if options.json:
+        _print_json(made)
+    elif not options.quiet:
+        print(f"{options.output}: {made['size']:,} bytes for {options.new}, {made['new_size']:,} bytes")
+    return 0
+
+
+def _patch(options: argparse.Namespace) -> int:
+    from packer import patch, progress
+
+    with progress.showing(quiet=options.quiet) as bar:
+        made = patch.apply(options.old, options.patch, options.output, bar)
+    if not options.quiet:
+        print(f"{options.output}: {made.size:,} bytes, archive {made.archive_id}")
+    return 0

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import zstandard
@@ -81,7 +82,7 @@ class Draft:
     bases: tuple[int, ...] = ()
     """Blobs that stand before it, none of which has bases."""
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes decoded."""
         return sum(piece.size for piece in self.pieces)
@@ -225,8 +226,9 @@ class _Desk:
     def _base(self, file: _File, *, every: bool) -> _File | None:
         """Choose what a file is a delta against; None: it stands for itself."""
         candidates = self.bases.get((file.own, file.kind, file.name), [])
-        if not candidates and file.kind is _Kind.TEXT and every:
-            # bytecode is other Pythons' base already, and with it a source weighs no more than a delta of it does
+        if not candidates and file.kind is _Kind.TEXT and every and not file.own:
+            # Bytecode is other Pythons' base already, and with it a source weighs no more than a delta of it does. What is
+            # worked on stands for itself, so that a patch can compress it again.
             candidates = self.bases.get((file.own, _Kind.BYTECODE, f"{file.name}c"), [])
         candidates = [base for base in candidates if base.release == file.release] or candidates
         if not candidates or candidates[0].release == file.release or file.kind is not _Kind.CODE:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from typing import TYPE_CHECKING, Any
+
+import zstandard
 
 from packer import native
 from packer.errors import PackError
@@ -53,6 +56,45 @@ class Archive:
     def refs(self, first: int, count: int) -> list[int]:
         """A list of indexes or strings."""
         return [int(self.pointer.refs[index]) for index in range(first, first + count)]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes of the file as they are.
+
+        :raises PackError: if the file has not so many, or cannot be read.
+        """
+        parts = []
+        while size:
+            try:
+                part = os.pread(self.pointer.fd, size, offset)
+            except OSError as error:
+                raise PackError(f"archive cannot be read: {error.strerror}") from error
+            if not part:
+                raise PackError("archive cannot be read: it became shorter")
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return b"".join(parts)
+
+    def blob(self, index: int) -> bytes:
+        """The decoded bytes of a blob.
+
+        :raises PackError: if it is damaged, or made in a way that this packer does not know.
+        """
+        fault: Any = native.ffi().new("struct fault *")
+        data = native.lib().blobsget(self._decoder, index, fault)
+        if not data:
+            raise PackError(native.text(fault.what), hint=native.text(fault.hint))
+        return bytes(native.ffi().buffer(data, self.pointer.blobs[index].raw_size))
+
+    def raw_index(self) -> bytes:
+        """The decoded index as it was written: the reader's own copy may have lost what a newer writer added."""
+        trailer = self.pointer.trailer
+        return zstandard.ZstdDecompressor().decompress(self.read(trailer.index_offset, trailer.index_size))
+
+    @functools.cached_property
+    def _decoder(self) -> Any:
+        decoder = native.ffi().gc(native.ffi().new("struct blobs *"), native.lib().blobsclose)
+        native.lib().blobsopen(decoder, self.pointer)
+        return decoder
 
 
 @contextlib.contextmanager
