@@ -19,7 +19,7 @@ from packer.errors import PackError
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from packer.blobcache import BlobCache
+    from packer.cache import Cache
     from packer.layout import Draft, Piece
 
 _STEP = 1 << 20
@@ -51,7 +51,7 @@ class Blob:
 
 
 def compress(
-    drafts: Sequence[Draft], level: Level, progress: Callable[[int], None], cache: BlobCache | None = None
+    drafts: Sequence[Draft], level: Level, progress: Callable[[int], None], cache: Cache | None = None
 ) -> Generator[Blob, None, None]:
     """Compress blobs on all processors, in order.
 
@@ -83,7 +83,7 @@ def _finished(pending: deque[Future[Blob]], progress: Callable[[int], None]) -> 
     return blob
 
 
-def _made(drafts: Sequence[Draft], number: int, level: Level, cache: BlobCache | None, stop: threading.Event) -> Blob:
+def _made(drafts: Sequence[Draft], number: int, level: Level, cache: Cache | None, stop: threading.Event) -> Blob:
     draft = drafts[number]
     if stop.is_set():
         raise CancelledError
@@ -146,12 +146,14 @@ def _compress(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) ->
 def compressor(size: int, prefix: bytes, level: Level) -> zstandard.ZstdCompressor:
     """Make a compressor whose window reaches back to the start of the prefix.
 
-    zstandard cannot refer to a prefix, but a dictionary of raw content gives the same frames.
+    zstandard cannot refer to a prefix, but a dictionary of raw content gives the same frames. The quick level's own
+    tables are too small for a prefix of two blobs.
     """
     reach = len(prefix) + size
     window = max(_LEAST_WINDOW_LOG, (reach - 1).bit_length())
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level.value, source_size=reach, window_log=window, write_content_size=True, write_dict_id=False,
+        **({"hash_log": min(window, 24), "chain_log": min(window, 25)} if prefix and level is Level.FAST else {}),
     )  # fmt: skip
     dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
     return zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 
-_BYTECODE = Bytecode.ALL
-"""What is packed if nothing is said; ``bench/README.md`` has the figures it was chosen by."""
+_BYTECODE = Bytecode.NONE
+"""What is packed if nothing is said: all of it doubles an archive; ``bench/README.md`` has the figures."""
 
 _NO_PATH = re.compile(r"[\w+-]+:/|[^/]+@")
 """A URL, or a requirement at one (``name @ URL``)."""

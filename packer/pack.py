@@ -28,8 +28,8 @@ from packer import (
     trim,
     view,
 )
-from packer.blobcache import BlobCache
 from packer.blobs import Level
+from packer.cache import Cache
 from packer.errors import PackError, UsageError
 from packer.installed import Installed, install
 from packer.model import Layer, LayerKind, Resolution, Slice, Target, Tool, Wheel
@@ -142,12 +142,13 @@ def pack(job: Job, progress: Progress) -> Packed:
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
-        cache = BlobCache(job.cache / "blobs")
+        cache = Cache(job.cache / "blobs")
         written = archive.write(
             output, launcher, slices, described, manifest, progress.advance,
             level=job.level, own=_own(slices, resolutions, installed), cache=cache,
         )  # fmt: skip
         cache.sweep()
+        Cache(job.cache / "read").sweep()
     return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes))
 
 
@@ -276,7 +277,8 @@ def _slice(job: Job, tools: Sequence[NamedTool], target: Target, installed: Sequ
     contents = [*packages, _app_layer(job, entries, work)]
     links, conflicts = view.links(contents, target)
     starts = [boot.start(entry) for _, entry in entries if not isinstance(entry, boot.Executable)]
-    needed = needs.needs(target, contents, starts, [one.requires_python for one in installed if one.requires_python])
+    requires = [one.requires_python for one in installed if one.requires_python]
+    needed = needs.needs(target, contents, starts, requires, Cache(job.cache / "read"))
     warnings = [text for one in installed for text in one.warnings]
     warnings += [
         f"{one.path} comes with {one.loser} and, different, with {one.winner}: the latter is used" for one in conflicts
