@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _SITE = "lib/python/site-packages/"
 
+_ROOTS = (_SITE, "app/")
+"""Below which modules are imported from: the second has what is beside a program of one file."""
+
 _INDEX = "index.json"
 
 _SECONDS = 600.0
@@ -61,7 +64,7 @@ def compile_layers(
     cache: Path,
     wanted: Callable[[str], bool] | None = None,
 ) -> dict[bytes, Layer]:
-    """Compile the modules below ``site-packages`` of each layer.
+    """Compile the modules of each layer: those below ``site-packages``, and those beside a script.
 
     What does not compile is passed over: an import on the host fails as it would have. There is nothing for Python
     2.7, which has no ``__pycache__``.
@@ -99,7 +102,7 @@ def _modules(one: Layer, tag: str) -> tuple[Entry, ...]:
         entry
         for entry in one.entries
         if entry.kind in (EntryKind.FILE, EntryKind.EXEC)
-        and entry.path.startswith(_SITE)
+        and entry.path.startswith(_ROOTS)
         and entry.path.endswith(".py")
         and not entry.path.endswith("/.py")
         and native.lib().pathissafe(native.encoded(_path(entry.path, tag)))

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import boot, targets, trim
+from packer import boot, targets
 from packer.blobs import Level
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
@@ -62,7 +62,8 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         level=_level(config),
         bytecode=_bytecode(config),
         profile_runs=config.profile_run,
-        exclude=(*config.exclude, *(trim.NOBODY_RUNS if config.trim else ())),
+        exclude=config.exclude,
+        trim=bool(config.trim),
     )  # fmt: skip
     return job, (*default, *selection.notes)
 

@@ -77,6 +77,8 @@ class Job:
     """Arguments of the recorded runs, quoted as for a shell."""
     exclude: tuple[str, ...] = ()
     """Patterns of what is left out of wheels."""
+    trim: bool = False
+    """Leave out what nobody runs, too."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ def pack(job: Job, progress: Progress) -> Packed:
         slices = tuple(one.slice for one in made)
         described = _same_tools(made)
         warnings = tuple(dict.fromkeys(text for one in made for text in one.warnings))
+        missed = trim.unused(job.exclude, [path for paths in left_out.values() for path in paths])
+        warnings += tuple(f"--exclude {pattern!r} matches no file" for pattern in missed)
         launcher = native.data(f"launcher-{machine}")
         compiled = _compile(job, slices, described, launcher, work, progress)
         slices = compiled.slices
@@ -224,7 +228,7 @@ def _install(job: Job, wheel: Wheel, progress: Progress) -> tuple[Installed, tup
     """Install a wheel and leave out what was asked to be; also the paths that were left out."""
     progress.say(f"installing {wheel.path.name.removesuffix('.whl')}")
     installed = install(wheel, job.cache)
-    layer, left_out = trim.trim(installed.layer, job.exclude)
+    layer, left_out = trim.trim(installed.layer, (*job.exclude, *(trim.NOBODY_RUNS if job.trim else ())))
     return replace(installed, layer=layer), left_out
 
 
