@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import posixpath
 import tempfile
 import threading
 from pathlib import Path
@@ -184,9 +183,9 @@ def _compile(one: Layer, modules: Sequence[Entry], tag: str, interpreter: source
 
 
 def _request(module: Entry) -> bytes:
-    """One module of a request: where the source is, and its path relative to ``site-packages``."""
+    """One module of a request: where the source is, and the path that its code has, without ``site-packages``."""
     assert module.source is not None
-    name = posixpath.relpath(module.path, _SITE)
+    name = module.path.removeprefix(_SITE)
     return os.fsencode(module.source.absolute()) + b"\0" + native.encoded(name) + b"\0"
 
 
