@@ -79,7 +79,7 @@ def write_plain(directory: Path, app: str = PLAIN_APP) -> Path:
 
 def beside(store: Store, path: str = f"{SITE}/part/one.py") -> Path:
     """The directory of bytecode of the layer that holds a file."""
-    (found,) = (store.base / "v1/layers").glob(f"*/tree/{path}")
+    (found,) = (store.base / "v1/layers").glob(f"[!.]*/tree/{path}")
     return found.parents[len(Path(path).parts)] / "pyc" / SITE
 
 
@@ -178,9 +178,7 @@ def test_python_2_gets_none(enter: Enter, store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.hosts
-def test_a_layer_of_a_store_that_cannot_be_written_to_does_without(
-    enter: Enter, store: Store, tmp_path: Path
-) -> None:
+def test_a_layer_of_a_store_that_cannot_be_written_to_does_without(enter: Enter, store: Store, tmp_path: Path) -> None:
     far = enter("bookworm", {write(tmp_path): TOOL, write_plain(tmp_path): PLAIN})
     far.root(f"mkdir /var/lib/fatpar; {PLAIN}")
     before = far.root("find /var/lib/fatpar -printf '%p %T@ %C@\\n' | sort")
@@ -252,8 +250,8 @@ def test_what_is_damaged_is_not_put_anywhere(enter: Enter, store: Store, tmp_pat
     if before:
         assert far.run([PLAIN]).status == 0
     layers_before = store.names("layers")
+    said = f"tool: archive is damaged: layer {NAME} has the wrong digest\n"
     for _ in range(2):
-        said = f"tool: archive is damaged: layer {NAME} has the wrong digest\n"
         assert far.run([TOOL]).whole == (125, b"", said.encode())
         if before:
             assert set(layers_before) <= set(store.names("layers"))
@@ -285,8 +283,13 @@ def test_of_a_layer_that_is_not_the_slice_s_it_is_left_alone(enter: Enter, store
 
 
 @pytest.mark.hosts
-@pytest.mark.parametrize("call", ["renameat", "mkdirat", "utimensat", "unlinkat"])
-@pytest.mark.parametrize("before", [False, True], ids=["with-its-layer", "alone"])
+@pytest.mark.parametrize(
+    ("call", "before"),
+    [
+        *((call, before) for call in ("renameat", "mkdirat", "utimensat") for before in (False, True)),
+        ("unlinkat", True),
+    ],
+)
 def test_killed_at_each_of_these_calls_the_next_launch_completes_it(
     enter: Enter, user_home: Path, tmp_path: Path, call: str, before: bool
 ) -> None:
@@ -373,7 +376,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name: {f"{SITE}/{name}.py": code[:12] + len(source).to_bytes(4, "little") + code[16:]}
         for name, source in sources_.items()
     }
-    app = f"import {', '.join(sources_)}\n\n\ndef main():\n    print({' + '.join(f'{one}.word[0]' for one in sources_)})\n"
+    first_letters = " + ".join(f"{one}.word[0]" for one in sources_)
+    app = f"import {', '.join(sources_)}\n\n\ndef main():\n    print({first_letters})\n"
     wheels: dict[str, dict[str, Content]] = {name: {f"{SITE}/{name}.py": text} for name, text in sources_.items()}
     wheels["app"] = {f"{SITE}/app.py": app}
     return slices.write(tmp_path_factory.mktemp("many") / "tool", [slices.Wanted(wheels, bytecode=made)])

@@ -1,4 +1,4 @@
-"""The filter for x86-64 machine code against FORMAT.md 5.5: by example, by a second implementation, and there and back."""
+"""The filter for x86-64 machine code against FORMAT.md 5.5: by example, by a second implementation, there and back."""
 
 from __future__ import annotations
 
@@ -177,7 +177,8 @@ def test_ends_of_the_ranges_at_the_end_of_the_largest_blob() -> None:
 # Whatever is filtered -------------------------------------------------------------------------------------------
 
 TRIGGERS = [
-    b"\xe8", b"\xe9", b"\xff\x15", b"\xff\x25", b"\xff\x35", b"\xff", b"\x48\x8d\x05", b"\x4c\x8b\x3d", b"\x48", b"\x4c",
+    b"\xe8", b"\xe9", b"\xff\x15", b"\xff\x25", b"\xff\x35", b"\xff",
+    b"\x48\x8d\x05", b"\x4c\x8b\x3d", b"\x48", b"\x4c",
     b"\x0f\x10\x05", b"\x0f\xb6\x35", b"\x0f", b"\x05", b"\x8d", ELF, ELF[:3], ELF[1:],
 ]  # fmt: skip
 NEAR = [0, 1, -1, -7, MAX_BLOB, MAX_BLOB - 1, -MAX_BLOB, MAX_BLOB - 20, -20]
@@ -213,7 +214,7 @@ def test_real_machine_code_there_and_back() -> None:
         there = filtered(data)
         assert unfiltered(there) == data, path
         assert filtered(unfiltered(data)) == data, path
-        if b"\x3e\x00" == data[18:20]:  # EM_X86_64
+        if data[18:20] == b"\x3e\x00":  # EM_X86_64
             assert there != data, path
 
 
