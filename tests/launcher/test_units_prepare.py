@@ -125,7 +125,7 @@ def test_the_view_is_an_environment_that_works(archive: Path, place: Path) -> No
 def test_modules_that_can_be_executed_have_a_place_for_bytecode(place: Path, tmp_path: Path) -> None:
     """The packer compiles them like others."""
     path = tmp_path / "archive"
-    written = WRITTEN.replace('  file lib/python/site-packages/pkg/more.py "', '  exec lib/python/site-packages/tools/x.py "')
+    written = WRITTEN.replace("file lib/python/site-packages/pkg/more.py", "exec lib/python/site-packages/tools/x.py")
     path.write_bytes(vectors.build(vectors.parse("prepared", written), tmp_path / "work"))
     assert prepare(path)
     (module,) = place.glob("store/v1/layers/*/tree/lib/python/site-packages/tools/x.py")
