@@ -106,10 +106,12 @@ haslayer(const struct work *w, const struct store *store, uint32_t layer)
 	if (*made && istrusted(w, made))
 		return 1;
 	if (*made && layersurvived(w, store, layer, id)) {
-		if (w->locked && store->writable)
-			objectforget(store->layers, id);
 		/* it was read from disk after a boot, so it is on disk; that this cannot be noted only costs another look */
-		objectmark(store->layers, id, strcmp(w->boot, "unknown") ? "durable" : made);
+		if (store->writable) {
+			/* before the mark, after which nobody looks; without the lock, too: whoever lacks bytecode makes it anew */
+			objectforget(store->layers, id);
+			objectmark(store->layers, id, strcmp(w->boot, "unknown") ? "durable" : made);
+		}
 		return 1;
 	}
 	if (w->locked && store->writable)
@@ -232,8 +234,13 @@ targetsof(const struct work *w, const uint32_t *layers, struct making *making, u
 			;
 		if (i == count)
 			continue;
-		if ((mkdirat(making[i].object.fd, "pyc", 0755) < 0 && errno != EEXIST) || making[i].pyc >= 0 ||
-		    (making[i].pyc = openat(making[i].object.fd, "pyc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
+		if (mkdirat(making[i].object.fd, "pyc", 0755) < 0 && errno != EEXIST) {
+			fail(fault, STATUS_LAUNCHER, "make directory for bytecode in store:");
+			return 0;
+		}
+		if (making[i].pyc < 0)
+			making[i].pyc = openat(making[i].object.fd, "pyc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (making[i].pyc < 0) {
 			fail(fault, STATUS_LAUNCHER, "make directory for bytecode in store:");
 			return 0;
 		}
@@ -366,6 +373,8 @@ addview(struct work *w, struct store *store, struct fault *fault)
 	if (*made && istrusted(w, made))
 		return 0;
 	if (*made && viewholds(w->ar, slice, &w->host, w->verdict, &w->places, store, w->view)) {
+		objectforget(store->views, w->view);
+		viewbytecode(w->ar, slice, &w->places, store, w->view);
 		objectmark(store->views, w->view, strcmp(w->boot, "unknown") ? "durable" : made);
 		return 0;
 	}
