@@ -447,6 +447,7 @@ makeready(struct work *w, struct fault *fault)
 			return findwhole(w, fault);
 		store = &w->stores->list[order[0]];
 		if (storehasroom(store, findlayers(w, order[0]))) {
+			errno = 0; /* a full store is told by it, and not every failure sets it */
 			if (fillstore(w, store, order[0], fault) == 0)
 				return store;
 			if (errno != ENOSPC && errno != EDQUOT)
