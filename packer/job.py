@@ -62,10 +62,16 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         level=_level(config),
         bytecode=_bytecode(config),
         profile_runs=config.profile_run,
-        exclude=config.exclude,
+        exclude=tuple(map(_pattern, config.exclude)),
         trim=bool(config.trim),
     )  # fmt: skip
     return job, (*default, *selection.notes)
+
+
+def _pattern(word: str) -> str:
+    if not word:
+        raise UsageError("--exclude '': an empty pattern matches nothing")
+    return word
 
 
 def _bytecode(config: Config) -> Bytecode:

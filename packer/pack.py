@@ -133,7 +133,12 @@ def pack(job: Job, progress: Progress) -> Packed:
         made = []
         for one, content in zip(resolutions, contents, strict=True):
             progress.say(f"measuring {one.target.name}")
-            made.append(_slice(job, tools, one.target, content, work / one.target.name))
+            try:
+                made.append(_slice(job, tools, one.target, content, work / one.target.name))
+            except PackError as error:
+                if left_out and not error.hint:
+                    error.hint = "was it left out by --exclude or --trim?"
+                raise
         slices = tuple(one.slice for one in made)
         described = _same_tools(made)
         warnings = tuple(dict.fromkeys(text for one in made for text in one.warnings))
@@ -153,7 +158,13 @@ def pack(job: Job, progress: Progress) -> Packed:
         )  # fmt: skip
         cache.sweep()
         Cache(job.cache / "read").sweep()
-    return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes))
+    trimmed_note = _trimmed_note(left_out) if job.trim or job.exclude else ()
+    return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes, *trimmed_note))
+
+
+def _trimmed_note(left_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    files = sum(map(len, left_out.values()))
+    return (f"left out of {len(left_out)} wheels: {files:,} files; packer inspect --json lists them",)
 
 
 def _compile(

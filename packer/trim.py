@@ -18,8 +18,9 @@ NOBODY_RUNS = (
     "*/tests/*", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "*.f", "*.f90", "*.a",
     "*.la",
 )  # fmt: skip
-"""What ``--trim`` leaves out: tests inside of packages, type stubs, sources that only a compiler reads, and what only a
-linker does. Nothing that an import, an entry point or package data leads to in programs as they are shipped."""
+"""What ``--trim`` leaves out: tests inside of packages (``django/test`` is none), type stubs, sources that only a
+compiler reads, and what only a linker does. Nothing that an import, an entry point or package data leads to in programs
+as they are shipped."""
 
 
 def trim(layer: Layer, patterns: Sequence[str]) -> tuple[Layer, tuple[str, ...]]:

@@ -369,6 +369,13 @@ class TestWhatIsLeftOut:
         index.wheel(shelf, "app", scripts=["app=app:main"], files=self.FILES)
         made = packed(shelf, "app", exclude=("pkg/test/*", "*.pyi"), trim=True)
         assert made.warnings == ("--exclude 'pkg/test/*' matches no file",)
+        assert made.notes == ("left out of 1 wheels: 2 files; packer inspect --json lists them",)
+        assert refusal("x", exclude=("",)) == ("--exclude '': an empty pattern matches nothing", "")
+
+    def test_the_program_itself(self, shelf: Path) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=self.FILES)
+        message = "no module app to begin with: no wheel of cp311-manylinux_2_17_x86_64 has it"
+        assert refused(shelf, "app", exclude=("app.py",)) == (message, "was it left out by --exclude or --trim?")
 
 
 class TestBytecode:
