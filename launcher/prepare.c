@@ -185,13 +185,14 @@ hasbytecode(const struct work *w, const struct store *store, uint32_t layer)
 
 /*
  * Move unpacked bytecode beside its layer, which other programs may be using: file by file, as interpreters do it. What
- * cannot be moved is compiled when it is imported.
+ * cannot be moved is compiled when it is imported. A layer that was durable is of this boot from then on: after a crash
+ * of the host it is looked at again, and its bytecode removed.
  */
 static void
 adoptbytecode(const struct work *w, const struct store *store, uint32_t layer, struct object *o)
 {
 	const struct layer *l = &w->ar->layers[layer];
-	char id[2 * DIGEST_SIZE + 1];
+	char id[2 * DIGEST_SIZE + 1], made[64];
 	char *pyc CLEANUP(freemem) = NULL;
 	int fd CLEANUP(closefd) = -1;
 	const char *path, *before = "";
@@ -199,8 +200,11 @@ adoptbytecode(const struct work *w, const struct store *store, uint32_t layer, s
 	uint32_t i;
 
 	layerid(w->ar, l->of, id);
+	objectmade(store->layers, id, made);
 	pyc = xasprintf("%s/pyc", id);
 	fd = openat(store->layers, pyc, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && strcmp(made, "durable") == 0 && strcmp(w->boot, "unknown") != 0)
+		objectmark(store->layers, id, w->boot);
 	for (i = 0; i < l->entry_count && fd >= 0; i++, before = path) {
 		path = archivestring(w->ar, w->ar->entries[l->first_entry + i].path);
 		if (makeparents(fd, path, before, &fault) == 0)

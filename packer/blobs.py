@@ -18,6 +18,7 @@ from packer.errors import PackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from packer.cache import Cache
     from packer.layout import Draft, Piece
@@ -125,10 +126,16 @@ def _content(piece: Piece) -> bytes:
     try:
         content = entry.source.read_bytes()
     except OSError as error:
-        raise PackError(f"cannot read {entry.source}: {error.strerror}") from error
+        raise PackError(f"cannot read {entry.source}: {error.strerror}", _hint(entry.source)) from error
     if hashlib.sha256(content).digest() != entry.sha256:
-        raise PackError(f"{entry.source} was changed while it was packed")
+        raise PackError(f"{entry.source} was changed while it was packed", _hint(entry.source))
     return content[piece.start : piece.start + piece.size]
+
+
+def _hint(source: Path) -> str:
+    """Tell the way out where it was not the user who changed a file."""
+    caches = [path for path in source.parents if path.parent.name in ("installed", "bytecode")]
+    return f"if nobody is changing it, remove {caches[0]}, which is made anew" if caches else ""
 
 
 def _compress(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) -> bytes:

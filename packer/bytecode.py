@@ -136,10 +136,19 @@ def _rows(
     try:
         if not place.exists():
             _fill(one, modules, tag, interpreter, place)
-        rows: list[_Row] = json.loads((place / _INDEX).read_bytes())
+        return _checked(json.loads((place / _INDEX).read_bytes()))
     except OSError as error:
-        raise PackError(f"cannot keep bytecode in {place}: {error.strerror}") from error
-    return rows
+        raise PackError(f"cannot keep bytecode in {place}: {error.strerror}", hint=f"remove {place}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise PackError(f"{place / _INDEX} is damaged: {error}", hint=f"remove {place}") from None
+
+
+def _checked(rows: Iterable[_Row]) -> list[_Row]:
+    """Take what was read for what it should be, or find out now that it is not."""
+    return [
+        _Row(module=str(row["module"]), file=str(row["file"]), size=int(row["size"]), sha256=str(row["sha256"]))
+        for row in rows
+    ]
 
 
 def _fill(one: Layer, modules: Sequence[Entry], tag: str, interpreter: sources.Interpreter, place: Path) -> None:

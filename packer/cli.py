@@ -196,8 +196,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     out.add_argument(
         "--trim", action="store_true", default=None,
-        help="leave out what nobody runs: directories called tests inside of packages, type stubs, sources and headers "
-        "of compiled code",
+        help="leave out what nobody runs: directories called tests inside of packages, and static libraries",
     )  # fmt: skip
     effort = out.add_mutually_exclusive_group()
     effort.add_argument(

@@ -52,6 +52,7 @@ def _module(path: Path) -> str:
 
 def _run(program: Path, arguments: str, store: Path, limit: float) -> None:
     environment = {**os.environ, "FATPAR_STORE": str(store)}
+    environment.pop("FATPAR", None)  # the program would only talk about itself
     command = [str(program), *shlex.split(arguments)]
     try:
         done = subprocess.run(

@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
 _SITE = "lib/python/site-packages/"
 
-NOBODY_RUNS = (
-    "*/tests/*", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "*.f", "*.f90", "*.a",
-    "*.la",
-)  # fmt: skip
-"""What ``--trim`` leaves out: tests inside of packages (``django/test`` is none), type stubs, sources that only a
-compiler reads, and what only a linker does. Nothing that an import, an entry point or package data leads to in programs
-as they are shipped."""
+NOBODY_RUNS = ("*/tests/*", "*.a", "*.la")
+"""What ``--trim`` leaves out: tests inside of packages, and what only a linker reads.
+
+Type stubs and sources of compiled code stay, although they look as useless: mypy reads stubs, ``lazy_loader`` reads
+them at import, f2py and Cython read C.
+"""
 
 
 def trim(layer: Layer, patterns: Sequence[str]) -> tuple[Layer, tuple[str, ...]]:
@@ -29,11 +28,11 @@ def trim(layer: Layer, patterns: Sequence[str]) -> tuple[Layer, tuple[str, ...]]
     :param patterns: as in a shell, but ``*`` matches ``/`` too; of paths below site-packages, of others whole.
     :return: another layer and the paths that are not in it; the same layer if there are none. ``.dist-info`` stays.
     """
-    gone = [entry for entry in layer.entries if _matches(entry.path, patterns)]
+    gone = tuple(entry.path for entry in layer.entries if _matches(entry.path, patterns))
     if not gone:
         return layer, ()
-    kept = [entry for entry in layer.entries if entry not in set(gone)]
-    return layers.layer(layer.name, layer.kind, kept), tuple(entry.path for entry in gone)
+    kept = [entry for entry in layer.entries if not _matches(entry.path, patterns)]
+    return layers.layer(layer.name, layer.kind, kept), gone
 
 
 def unused(patterns: Iterable[str], left_out: Iterable[str]) -> tuple[str, ...]:

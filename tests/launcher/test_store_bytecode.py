@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TOOL, PLAIN = "/opt/tool", "/opt/plain"
 OTHER = "00000000-0000-4000-8000-000000000000"
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
 FILE_TIME = 315532800
 TAGS = {"cp39": ("bullseye", "cpython-39"), "cp311": ("bookworm", "cpython-311"), "cp313": ("trixie", "cpython-313")}
 PYC = "cpython-311.pyc"
@@ -313,11 +314,16 @@ def test_killed_at_each_of_these_calls_the_next_launch_completes_it(
     assert killed >= 2
 
 
-def crash(store: Store) -> None:
-    """Make it look as if the machine had been started again since."""
+def crash(store: Store, but: str = "") -> None:
+    """Make it look as if the machine had been started again since.
+
+    :param but: what is marked so stays marked so.
+    """
     for kind in ("layers", "views"):
         for name in store.names(kind):
             link = store.base / "v1" / kind / name / "made"
+            if os.readlink(link) == but:
+                continue
             link.unlink()
             link.symlink_to(OTHER)
             os.lchown(link, USER, USER)
@@ -344,8 +350,27 @@ def test_after_a_crash_it_is_put_there_anew_and_layers_are_kept(
         assert far.run([TOOL]).whole == CODE
         assert names(beside(store)) == PART_PYC
         assert {name: (store.base / "v1/layers" / name / "tree").stat().st_ctime_ns for name in since} == since
-        assert {store.made("layers", name) for name in since} == {"durable"}
+        # those with bytecode are to be looked at again after the next crash
+        assert {store.made("layers", name) for name in since} == {"durable", BOOT}
         assert store.leftovers() == store.broken() == []
+
+
+@pytest.mark.hosts
+def test_what_is_put_beside_a_durable_layer_does_not_outlast_a_crash(
+    enter: Enter, store: Store, tmp_path: Path
+) -> None:
+    far = enter("bookworm", {write(tmp_path): TOOL, write_plain(tmp_path): PLAIN})
+    assert far.run([PLAIN]).status == 0
+    crash(store)
+    assert far.run([PLAIN]).status == 0
+    assert {store.made("layers", name) for name in store.names("layers")} == {"durable"}
+    assert far.run([TOOL]).whole == CODE
+    crash(store, but="durable")
+    for name in PART_PYC:
+        path = beside(store) / name
+        path.write_bytes(path.read_bytes()[:-9])
+    assert far.run([TOOL]).whole == CODE
+    assert store.leftovers() == store.broken() == []
 
 
 @pytest.mark.hosts

@@ -351,7 +351,7 @@ def test_a_job_without_wheels_needs_no_cache_and_no_index(shelf: Path, tmp_path:
 
 
 class TestWhatIsLeftOut:
-    FILES: ClassVar = {**APP, "pkg/__init__.py": "", "pkg/tests/x.py": "1", "pkg/x.pyi": "2"}
+    FILES: ClassVar = {**APP, "pkg/__init__.py": "", "pkg/tests/x.py": "1", "pkg/x.a": "2"}
 
     def test_it_is_told_and_another_layer(self, shelf: Path) -> None:
         index.wheel(shelf, "app", scripts=["app=app:main"], files=self.FILES)
@@ -361,13 +361,13 @@ class TestWhatIsLeftOut:
         whole, trimmed, chosen = (inspect.describe(Path(name)) for name in ("whole", "trimmed", "chosen"))
         assert "left_out" not in whole["manifest"]
         site = "lib/python/site-packages/pkg"
-        assert trimmed["manifest"]["left_out"] == {"app-1.0-py3-none-any.whl": [f"{site}/tests/x.py", f"{site}/x.pyi"]}
+        assert trimmed["manifest"]["left_out"] == {"app-1.0-py3-none-any.whl": [f"{site}/tests/x.py", f"{site}/x.a"]}
         assert chosen["manifest"]["left_out"] == {"app-1.0-py3-none-any.whl": [f"{site}/tests/x.py"]}
         assert len({one["layers"][0]["digest"] for one in (whole, trimmed, chosen)}) == 3
 
     def test_a_pattern_that_matches_nothing(self, shelf: Path) -> None:
         index.wheel(shelf, "app", scripts=["app=app:main"], files=self.FILES)
-        made = packed(shelf, "app", exclude=("pkg/test/*", "*.pyi"), trim=True)
+        made = packed(shelf, "app", exclude=("pkg/test/*", "*.a"), trim=True)
         assert made.warnings == ("--exclude 'pkg/test/*' matches no file",)
         assert made.notes == ("left out of 1 wheels: 2 files; packer inspect --json lists them",)
         assert refusal("x", exclude=("",)) == ("--exclude '': an empty pattern matches nothing", "")

@@ -12,7 +12,8 @@ TREE = {
     f"{SITE}/{path}": path
     for path in (
         "pkg/__init__.py", "pkg/tests/__init__.py", "pkg/tests/data/x.csv", "pkg/_c.pyx", "pkg/_c.so", "pkg/py.typed",
-        "pkg/__init__.pyi", "pkg/testing.py", "pkg/include/x.h", "tests/top.py", "pkg-1.0.dist-info/tests/x.pyi",
+        "pkg/__init__.pyi", "pkg/testing.py", "pkg/include/x.h",
+        "pkg/lib.a", "tests/top.py", "pkg-1.0.dist-info/tests/x.pyi",
     )
 } | {"bin/run": "run", "share/tests/x": "x"}  # fmt: skip
 
@@ -26,8 +27,7 @@ def test_what_nobody_runs(wheel: Layer) -> None:
     """Tests inside of packages; a package that is itself called tests may be the program."""
     trimmed, left_out = trim.trim(wheel, trim.NOBODY_RUNS)
     assert [path.removeprefix(f"{SITE}/") for path in left_out] == [
-        "pkg/__init__.pyi", "pkg/_c.pyx", "pkg/include/x.h", "pkg/tests/__init__.py", "pkg/tests/data/x.csv",
-        "share/tests/x",
+        "pkg/lib.a", "pkg/tests/__init__.py", "pkg/tests/data/x.csv", "share/tests/x",
     ]  # fmt: skip
     assert {entry.path for entry in trimmed.entries} == {entry.path for entry in wheel.entries} - set(left_out)
     assert trimmed.digest != wheel.digest
