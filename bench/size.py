@@ -139,7 +139,9 @@ BENCHMARKS: Mapping[str, Callable[[Shop, Findings], None]] = {
     "platforms": platforms,
     "store": store.measure,
     "first": first.measure,
-    "choices": choices.measure,
+    "layout": choices.measure_layout,
+    "levels": choices.measure_levels,
+    "bytecode": choices.measure_bytecode,
 }
 
 
