@@ -1,7 +1,8 @@
 """What a delta costs a first launch: one interpreter, whose slice is once the base and once a delta.
 
 Two archives hold the same two ABIs in either order. PATH leads to the interpreter of one of them only, so that both
-archives run the same slice; in one of them its blobs are deltas against the other ABI's, which are decoded, too.
+archives run the same slice; in one of them its blobs are deltas against the other ABI's, which are decoded, too. They are packed with ``--fast``, which lays out
+the same blobs.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def measure(shop: Shop, found: Findings) -> None:
             places[role] = shop.work / f"first-{role}-{bytecode}"
             places[role].mkdir()
             pack_fat(
-                places[role] / "program", [*INPUTS, str(wheel), str(script)], abis, bytecode=bytecode,
+                places[role] / "program", [*INPUTS, str(wheel), str(script)], abis, bytecode=bytecode, fast=True,
                 tool=("through=through",),
             )  # fmt: skip
             (places[role] / "through").symlink_to("program")
