@@ -1,8 +1,8 @@
 """What a delta costs a first launch: one interpreter, whose slice is once the base and once a delta.
 
 Two archives hold the same two ABIs in either order. PATH leads to the interpreter of one of them only, so that both
-archives run the same slice; in one of them its blobs are deltas against the other ABI's, which are decoded, too. They are packed with ``--fast``, which lays out
-the same blobs.
+archives run the same slice; in one of them its blobs are deltas against the other ABI's, which are decoded, too. They
+are packed with ``--fast``, which lays out the same blobs.
 """
 
 from __future__ import annotations
