@@ -25,6 +25,8 @@ class Shop:
     """Makes archives in a directory."""
 
     work: Path
+    patches: bool = True
+    """Measure zstd's patches, too, which takes most of the time."""
     archives: dict[str, Archive] = field(default_factory=dict)
     trees: dict[Path, Path] = field(default_factory=dict)
     """Archive -> the directory that it was unpacked to."""

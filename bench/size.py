@@ -156,12 +156,11 @@ def wheels_size(archive: Archive) -> int:
 def further(shop: Shop, archive: Archive) -> list[dict[str, Any]]:
     """Measure each slice but the first: stored bytes that it adds, and zstd's patch from the first slice's files."""
     found = sizes.measure(archive.path)
-    base = shop.tar(archive, 0)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, (label, one) in enumerate(zip(found.labels, found.slices, strict=True)):
         row = {"slice": label, "unpacked": one.unpacked, "adds": one.adds.total, "patch": None}
-        if number:
-            row["patch"] = patch_size(base, shop.tar(archive, number), shop.work)
+        if number and shop.patches:
+            row["patch"] = patch_size(shop.tar(archive, 0), shop.tar(archive, number), shop.work)
         rows.append(row)
     rows[0]["index"] = found.parts.index
     return rows
@@ -181,8 +180,9 @@ def show_further(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         patch = row["patch"]
         cells = (f"{patch:,}", f"{row['adds'] / patch:.2f}") if patch else ("", "")
         shown.add_row(row["slice"], f"{row['unpacked']:,}", f"{row['adds']:,}", *cells)
-    ours, theirs = (sum(row[column] for row in rows[1:]) for column in ("adds", "patch"))
-    shown.add_row("all but the first", "", f"{ours:,}", f"{theirs:,}", f"{ours / theirs:.2f}")
+    ours, theirs = (sum(row[column] or 0 for row in rows[1:]) for column in ("adds", "patch"))
+    cells = (f"{theirs:,}", f"{ours / theirs:.2f}") if theirs else ("", "")
+    shown.add_row("all but the first", "", f"{ours:,}", *cells)
     return shown
 
 
@@ -191,9 +191,9 @@ def zstd_version() -> str:
     return run(["zstd", "--version"]).strip(" *\n")
 
 
-def measure(names: Iterable[str], work: Path) -> Findings:
+def measure(names: Iterable[str], work: Path, *, patches: bool) -> Findings:
     """Run benchmarks in a directory."""
-    shop, found = Shop(work), Findings({"zstd": zstd_version()}, [])
+    shop, found = Shop(work, patches), Findings({"zstd": zstd_version()}, [])
     for name in names:
         BENCHMARKS[name](shop, found)
     found.add("contents", [{"archive": one.archive, **one.counts} for one in shop.checked], shop.show_checked())
@@ -203,6 +203,9 @@ def measure(names: Iterable[str], work: Path) -> Findings:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all): {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "--no-patches", action="store_true", help="leave out zstd's patches, which take most of the time"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--directory", type=Path, default=Path("build"),
@@ -216,7 +219,7 @@ def main() -> None:
     options.directory.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory.resolve()))
     try:
-        found = measure(options.names or BENCHMARKS, work)
+        found = measure(options.names or BENCHMARKS, work, patches=not options.no_patches)
     finally:
         run(["chmod", "-R", "u+w", str(work)])
         shutil.rmtree(work)

@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 SHARED = ("numpy==2.0.2", "pandas==2.2.3")
 
-TOOLS: Mapping[str, str] = {
-    "csvs-to-sqlite==1.3.1": "csvs-to-sqlite",
-    "exchange-calendars==4.13.2": "ecal",
-    "pysradb==2.5.1": "pysradb",
-    "GEOparse==2.0.4": "",
-    "eurostat==1.1.1": "",
-    "fredapi==0.5.2": "",
-    "sdmx1==2.28.0": "",
-    "sidetable==0.9.1": "",
-    "stockstats==0.6.10": "",
-    "tabula-py==2.10.0": "",
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "csvs-to-sqlite==1.3.1": ("csvs-to-sqlite", "--help"),
+    "exchange-calendars==4.13.2": ("ecal", "XNYS", "2024"),
+    "pysradb==2.5.1": ("pysradb", "--help"),
+    "GEOparse==2.0.4": (),
+    "eurostat==1.1.1": (),
+    "fredapi==0.5.2": (),
+    "sdmx1==2.28.0": (),
+    "sidetable==0.9.1": (),
+    "stockstats==0.6.10": (),
+    "tabula-py==2.10.0": (),
 }
-"""Requirement -> its command; empty: it has none, and a program that imports it is packed."""
+"""Requirement -> its command and arguments for it; empty: it has none, and a program that imports it is packed."""
 
 MODULES = {"sdmx1": "sdmx", "tabula-py": "tabula"}
 """Distribution -> its module, if that is called otherwise."""
@@ -52,8 +52,8 @@ def measure(shop: Shop, found: Findings) -> None:
     directory.mkdir()
     archives = [_pack(directory, number, abi) for number in range(len(TOOLS))]
     environment = {"HOME": str(directory), "PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"}
-    for archive in archives:
-        time_once(Command((str(archive.path), "--help"), {**environment, "FATPAR_STORE": str(place)}))
+    for archive, command in zip(archives, TOOLS.values(), strict=True):
+        time_once(Command((str(archive.path), *command[1:]), {**environment, "FATPAR_STORE": str(place)}))
     # a wheel's directory in either cache is its digest
     wheels = {wheel.parent.name: wheel for archive in archives for wheel in archive.distinct}
     files = sum(map(_unpacked, wheels.values()))
@@ -83,7 +83,7 @@ def measure(shop: Shop, found: Findings) -> None:
 def _pack(directory: Path, number: int, abi: str) -> Archive:
     """Pack one of the tools in its own way."""
     requirement, command = list(TOOLS.items())[number]
-    name = requirement.partition("=")[0]
+    name = command[0] if command else requirement.partition("=")[0]
     inputs = [requirement, *SHARED] if number % 2 else [*SHARED, requirement]
     if not command:
         script = directory / f"{name}-run.py"
@@ -93,7 +93,7 @@ def _pack(directory: Path, number: int, abi: str) -> Archive:
     os.environ["SOURCE_DATE_EPOCH"] = str(1_500_000_000 + number * 86_400)
     try:
         return pack_fat(
-            directory / (command or name), inputs, abi, script=command or None, cache=directory / f"cache-{number % 2}",
+            directory / name, inputs, abi, script=name if command else None, cache=directory / f"cache-{number % 2}",
             fast=number > 0,
         )  # fmt: skip
     finally:
