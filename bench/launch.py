@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from measure import (
     Archive,
     Command,
+    Findings,
     Times,
     alternate,
     machine,
@@ -295,19 +296,6 @@ def show_unpacking(times: Mapping[str, Times], archive: Archive) -> Table:
 
 
 # All of it ------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Findings:
-    """What was measured so far, for a program and for people."""
-
-    values: dict[str, Any]
-    tables: list[Table]
-
-    def add(self, name: str, value: object, *tables: Table) -> None:
-        """Put a measurement at the end."""
-        self.values[name] = value
-        self.tables += tables
 
 
 def is_here(*commands: str) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ class Archive:
 
     path: Path
     wheels: Mapping[str, tuple[Path, ...]]
-    """Python ABI tag -> wheel files, in the packer's cache."""
+    """Python ABI tag -> wheel files, in the packer's cache; name of the slice, if a tag has several platforms."""
     raw: int
     """Bytes of the decoded blobs."""
 
@@ -49,24 +49,47 @@ class Archive:
         """Each wheel file once."""
         return frozenset(wheel for wheels in self.wheels.values() for wheel in wheels)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size
+
 
 def pack_fat(
-    output: Path, inputs: Sequence[str], abis: str, *, entry: str | None = None, script: str | None = None
+    output: Path,
+    inputs: Sequence[str],
+    abis: str,
+    *,
+    entry: str | None = None,
+    script: str | None = None,
+    bytecode: str = "none",
+    platforms: str = "manylinux2014",
+    cache: Path | None = None,
+    **more: Any,
 ) -> Archive:
-    """Pack ``inputs`` for ``abis``; the archive calls ``entry``, or is the command ``script``."""
-    words = f"manylinux2014,{abis}"
-    config = Config(inputs=tuple(inputs), abis=words, entry=entry, console_script=script, output=output)
+    """Pack ``inputs`` for ``abis``; the archive calls ``entry``, or is the command ``script``.
+
+    :param bytecode: none by default, since the wheels and the other tools' files have none.
+    :param cache: instead of the packer's own.
+    :param more: further fields of :class:`packer.config.Config`.
+    """
+    config = Config(
+        inputs=tuple(inputs), abis=f"{platforms},{abis}", entry=entry, console_script=script, output=output,
+        bytecode=bytecode, **more,
+    )  # fmt: skip
     job, _ = job_of(config, PACKING_LIMIT)
+    if cache:
+        job = replace(job, cache=cache)
     with showing(quiet=False) as progress:
         pack.pack(job, progress)
     described = describe(output)
-    wheels = {
-        one["name"].partition("-")[0]: tuple(
-            job.cache / "wheels" / part["sha256"] / part["wheel"] for part in one["distributions"]
-        )
+    slices = {
+        one["name"]: tuple(job.cache / "wheels" / part["sha256"] / part["wheel"] for part in one["distributions"])
         for one in described["manifest"]["slices"]
     }
-    return Archive(output, wheels, described["raw_blobs"])
+    tags = [name.partition("-")[0] for name in slices]
+    labels = tags if len(set(tags)) == len(tags) else list(slices)
+    return Archive(output, dict(zip(labels, slices.values(), strict=True)), described["raw_blobs"])
 
 
 def full_version(abi: str) -> str:
@@ -200,6 +223,19 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "load": os.getloadavg()[0],
     }
+
+
+@dataclass
+class Findings:
+    """What was measured so far, for a program and for people."""
+
+    values: dict[str, Any]
+    tables: list[Table]
+
+    def add(self, name: str, value: object, *tables: Table) -> None:
+        """Put a measurement at the end."""
+        self.values[name] = value
+        self.tables += tables
 
 
 def tell(result: Mapping[str, Any], tables: Sequence[Table], before: Mapping[str, Any], *, as_json: bool) -> None:

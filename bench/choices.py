@@ -1,0 +1,221 @@
+"""What each choice of the packer brings: bytes with it and without it, and what levels and bytecode cost.
+
+An alternative that users cannot choose is made by replacing a constant or function of the packer in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import asdict, dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from unittest import mock
+
+from measure import Command, alternate, pack_fat, table
+
+from packer import layout, pack, sizes
+from packer.blobcache import BlobCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from measure import Findings
+    from shop import Shop
+
+    from packer.layout import Layout
+    from packer.model import Layer
+
+INPUTS = ("numpy==2.0.2", "pandas==2.2.3")
+ENTRY = "pandas:show_versions"
+ABIS = "cp39,cp310"
+"""The second is a delta."""
+
+HTTPIE = "httpie==3.2.4"
+RUNS = 7
+
+_Way: TypeAlias = "Callable[[], contextlib.AbstractContextManager[None]]"
+
+
+# How it is laid out and filtered ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def as_it_is() -> Iterator[None]:
+    """Change nothing."""
+    yield
+
+
+@contextlib.contextmanager
+def without_filter() -> Iterator[None]:
+    """Compress machine code as it is."""
+    lay_out = layout.lay_out
+
+    def plain(slices: Sequence[Sequence[Layer]], **more: Any) -> Layout:
+        laid = lay_out(slices, **more)
+        return replace(laid, drafts=tuple(replace(draft, code=False) for draft in laid.drafts))
+
+    with mock.patch.object(layout, "lay_out", plain):
+        yield
+
+
+@contextlib.contextmanager
+def small_blobs() -> Iterator[None]:
+    """Let blobs be half as large."""
+    with mock.patch.object(layout, "BLOB_SIZE", 1 << 23):
+        yield
+
+
+@contextlib.contextmanager
+def by_path() -> Iterator[None]:
+    """Lay files side by side as they are in their directories."""
+    likeness = property(lambda file: ("", file.entry.path, file.entry.size, file.entry.sha256))
+    with mock.patch.object(layout._File, "likeness", likeness):
+        yield
+
+
+@contextlib.contextmanager
+def no_deltas() -> Iterator[None]:
+    """Let every file stand for itself."""
+    with mock.patch.object(layout._Desk, "_base", return_value=None):
+        yield
+
+
+@contextlib.contextmanager
+def sources_alone() -> Iterator[None]:
+    """Let sources be no deltas of their bytecode."""
+    base = layout._Desk._base
+
+    def alone(desk: layout._Desk, file: layout._File, *, every: bool) -> layout._File | None:
+        return base(desk, file, every=every and file.kind is not layout._Kind.TEXT)
+
+    with mock.patch.object(layout._Desk, "_base", alone):
+        yield
+
+
+class _SourcesFirst(IntEnum):
+    """The order in which bytecode comes after what it was made of."""
+
+    TEXT = 1
+    BYTECODE = 2
+    CODE = 3
+
+
+@contextlib.contextmanager
+def bytecode_of_sources() -> Iterator[None]:
+    """Let bytecode be a delta of its source, for every Python, instead of sources of the first Python's bytecode."""
+    base = layout._Desk._base
+
+    def turned(desk: layout._Desk, file: layout._File, *, every: bool) -> layout._File | None:
+        if file.kind.name == "BYTECODE":
+            kind: Any = _SourcesFirst.TEXT
+            candidates = desk.bases.get((file.own, kind, file.name[:-1]), [])
+            return candidates[0] if candidates else base(desk, file, every=every)
+        return base(desk, file, every=False)
+
+    with mock.patch.object(layout, "_Kind", _SourcesFirst), mock.patch.object(layout._Desk, "_base", turned):
+        yield
+
+
+@dataclass(frozen=True)
+class _Row:
+    inputs: tuple[str, ...]
+    bytecode: str
+    way: str
+    first: int
+    """Bytes that the first slice adds."""
+    second: int
+
+
+WITHOUT_BYTECODE = (as_it_is, without_filter, small_blobs, by_path, no_deltas)
+WITH_BYTECODE = (as_it_is, sources_alone, bytecode_of_sources)
+
+COMPARED: Sequence[tuple[tuple[str, ...], str, str, bool, Sequence[_Way]]] = (
+    (INPUTS, ENTRY, "none", True, WITHOUT_BYTECODE),
+    ((HTTPIE,), "httpie.__main__:main", "all", False, WITH_BYTECODE),
+)
+"""What is packed, what it calls, with which bytecode, whether with ``--fast``, since it takes long, and which ways."""
+
+
+def measure_layout(shop: Shop, found: Findings) -> None:
+    """Measure how files are laid out and filtered."""
+    rows = []
+    for inputs, entry, bytecode, fast, ways in COMPARED:
+        for way in ways:
+            output = shop.work / way.__name__
+            with way():
+                pack_fat(output, inputs, ABIS, entry=entry, bytecode=bytecode, fast=fast)
+            first, second = (one.adds.total for one in sizes.measure(output).slices)
+            rows.append(_Row(inputs, bytecode, way.__name__.replace("_", " "), first, second))
+    shown = table(f"what {ABIS} add: bytes, and beside what is done now", "", "first ABI", "", "second ABI", "")
+    now = rows[0]
+    for row in rows:
+        now = row if row.way == "as it is" else now
+        cells = [f"{row.first:,}", f"{row.first / now.first:.3f}", f"{row.second:,}", f"{row.second / now.second:.3f}"]
+        shown.add_row(f"{' '.join(row.inputs)}, bytecode {row.bytecode}: {row.way}", *cells)
+    found.add("layout", [asdict(row) for row in rows], shown)
+
+
+# What users can choose --------------------------------------------------------------------------------------------
+
+
+def measure_levels(shop: Shop, found: Findings) -> None:
+    """Measure what levels and trimming take and give."""
+    rows = {}
+    ways: dict[str, dict[str, Any]] = {
+        "--fast": {"fast": True},
+        "default": {},
+        "--small": {"small": True},
+        "--trim": {"trim": True},
+    }
+    for number, (name, more) in enumerate(ways.items()):
+        output = shop.work / f"level-{number}"
+
+        def empty(_: Path, place: Path = shop.work / f"blobs-{number}") -> BlobCache:
+            return BlobCache(place)
+
+        with mock.patch.object(pack, "BlobCache", empty):
+            start = time.perf_counter()
+            archive = pack_fat(output, INPUTS, "cp39", entry=ENTRY, **more)
+            rows[name] = {"seconds": time.perf_counter() - start, "bytes": archive.size}
+    shown = table("numpy and pandas, cp39, from an empty cache of blobs", "", "bytes", "beside default", "seconds")
+    for name, row in rows.items():
+        ratio = row["bytes"] / rows["default"]["bytes"]
+        shown.add_row(name, f"{row['bytes']:,}", f"{ratio:.3f}", f"{row['seconds']:.0f}")
+    found.add("levels", rows, shown)
+
+
+def measure_bytecode(shop: Shop, found: Findings) -> None:
+    """Measure what bytecode weighs and saves."""
+    environment = {"HOME": str(shop.work), "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    archives = {}
+    for policy in ("none", "used", "all"):
+        place = shop.work / f"bytecode-{policy}"
+        place.mkdir()
+        runs = ("--version",) if policy == "used" else ()
+        archives[policy] = pack_fat(place / "http", [HTTPIE], "cp311", script="http", bytecode=policy, profile_run=runs)
+
+    def fresh(path: Path) -> Callable[[int], Command]:
+        return lambda number: Command(
+            (str(path), "--version"), {**environment, "FATPAR_STORE": f"{path.parent}/store-{number}"}
+        )
+
+    first = alternate({policy: fresh(archive.path) for policy, archive in archives.items()}, RUNS)
+    # all run again, from the last store of each
+    second = alternate({policy: _again(fresh(archive.path)) for policy, archive in archives.items()}, RUNS)
+    shown = table(
+        f"{HTTPIE}, cp311, http --version: milliseconds, median (least), {RUNS} runs",
+        "--bytecode", "bytes", "beside none", "first launch", "CPU", "second launch",
+    )  # fmt: skip
+    values = {}
+    for policy, archive in archives.items():
+        one, two = first[policy].json(), second[policy].json()
+        values[policy] = {"bytes": archive.size, "first": one, "second": two}
+        times = [f"{each['median']:.0f} ({each['least']:.0f})" for each in (one["wall"], one["cpu"], two["wall"])]
+        shown.add_row(policy, f"{archive.size:,}", f"{archive.size / archives['none'].size:.3f}", *times)
+    found.add("bytecode", values, shown)
+
+
+def _again(make: Callable[[int], Command]) -> Callable[[int], Command]:
+    return lambda _: make(RUNS - 1)
