@@ -311,7 +311,7 @@ class TestOutput:
     @pytest.mark.parametrize(
         ("size", "said"),
         [
-            (3000, r"big-1.0-py3-none-any.whl: cannot install it: No space left on device: \S+"),
+            (8000, r"big-1.0-py3-none-any.whl: cannot install it: No space left on device: \S+"),
             (100, r"\S+: pip could not write what it found: .*\npacker: hint: is the cache's disk full\?"),
         ],
     )
