@@ -16,7 +16,7 @@ from unittest import mock
 from measure import Command, alternate, pack_fat, table
 
 from packer import layout, pack, sizes
-from packer.blobcache import BlobCache
+from packer.cache import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -172,10 +172,10 @@ def measure_levels(shop: Shop, found: Findings) -> None:
     for number, (name, more) in enumerate(ways.items()):
         output = shop.work / f"level-{number}"
 
-        def empty(_: Path, place: Path = shop.work / f"blobs-{number}") -> BlobCache:
-            return BlobCache(place)
+        def empty(_: Path, place: Path = shop.work / f"blobs-{number}") -> Cache:
+            return Cache(place)
 
-        with mock.patch.object(pack, "BlobCache", empty):
+        with mock.patch.object(pack, "Cache", empty):
             start = time.perf_counter()
             archive = pack_fat(output, INPUTS, "cp39", entry=ENTRY, **more)
             rows[name] = {"seconds": time.perf_counter() - start, "bytes": archive.size}

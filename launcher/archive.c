@@ -429,7 +429,7 @@ checklayers(struct archive *ar)
 	const struct layer *l;
 	enum archive_status status;
 	uint64_t entries = 0;
-	uint32_t i;
+	uint32_t i, k;
 
 	for (i = 0; i < ar->layer_count; i++) {
 		l = &ar->layers[i];
@@ -441,6 +441,10 @@ checklayers(struct archive *ar)
 		status = checkentries(ar, i);
 		if (status)
 			return status;
+		/* it goes where other bytecode is, and must not be led elsewhere by a link of that */
+		for (k = l->first_entry; l->kind == LAYER_BYTECODE && k < l->first_entry + l->entry_count; k++)
+			if (ar->entries[k].kind != ENTRY_FILE)
+				return indexdamaged(ar, "entry", k, "bytecode is files and nothing else");
 	}
 	return ARCHIVE_OK;
 }

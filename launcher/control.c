@@ -20,8 +20,11 @@
 #include "unpack.h"
 #include "util.h"
 
-/* layers that are extracted at once, each with a descriptor: a blob that they share is decoded once */
-enum { EXTRACTED = 128 };
+/*
+ * Layers that are extracted at once, each with a descriptor: a blob that they share is decoded once. Where few may be
+ * open, fewer: these are for the rest.
+ */
+enum { EXTRACTED = 128, OTHER_DESCRIPTORS = 32 };
 
 static int
 help(const char *name)
@@ -163,10 +166,13 @@ extractmanifest(const struct archive *ar, int dir, struct fault *fault)
 static int
 extractinto(struct archive *ar, int dir, struct fault *fault)
 {
-	uint32_t i, n;
+	long most = sysconf(_SC_OPEN_MAX);
+	uint32_t size = EXTRACTED, i, n;
 
+	if (most >= 0 && most < EXTRACTED + OTHER_DESCRIPTORS)
+		size = most <= OTHER_DESCRIPTORS ? 1 : (uint32_t)(most - OTHER_DESCRIPTORS);
 	for (i = 0; i < ar->layer_count; i += n) {
-		n = ar->layer_count - i < EXTRACTED ? ar->layer_count - i : EXTRACTED;
+		n = ar->layer_count - i < size ? ar->layer_count - i : size;
 		if (extractlayers(ar, i, n, dir, fault) < 0)
 			return -1;
 	}

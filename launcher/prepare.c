@@ -106,10 +106,12 @@ haslayer(const struct work *w, const struct store *store, uint32_t layer)
 	if (*made && istrusted(w, made))
 		return 1;
 	if (*made && layersurvived(w, store, layer, id)) {
-		if (w->locked && store->writable)
-			objectforget(store->layers, id);
 		/* it was read from disk after a boot, so it is on disk; that this cannot be noted only costs another look */
-		objectmark(store->layers, id, strcmp(w->boot, "unknown") ? "durable" : made);
+		if (store->writable) {
+			/* before the mark, after which nobody looks; without the lock, too: whoever lacks bytecode makes it anew */
+			objectforget(store->layers, id);
+			objectmark(store->layers, id, strcmp(w->boot, "unknown") ? "durable" : made);
+		}
 		return 1;
 	}
 	if (w->locked && store->writable)
@@ -183,13 +185,14 @@ hasbytecode(const struct work *w, const struct store *store, uint32_t layer)
 
 /*
  * Move unpacked bytecode beside its layer, which other programs may be using: file by file, as interpreters do it. What
- * cannot be moved is compiled when it is imported.
+ * cannot be moved is compiled when it is imported. A layer that was durable is of this boot from then on: after a crash
+ * of the host it is looked at again, and its bytecode removed.
  */
 static void
 adoptbytecode(const struct work *w, const struct store *store, uint32_t layer, struct object *o)
 {
 	const struct layer *l = &w->ar->layers[layer];
-	char id[2 * DIGEST_SIZE + 1];
+	char id[2 * DIGEST_SIZE + 1], made[64];
 	char *pyc CLEANUP(freemem) = NULL;
 	int fd CLEANUP(closefd) = -1;
 	const char *path, *before = "";
@@ -197,8 +200,11 @@ adoptbytecode(const struct work *w, const struct store *store, uint32_t layer, s
 	uint32_t i;
 
 	layerid(w->ar, l->of, id);
+	objectmade(store->layers, id, made);
 	pyc = xasprintf("%s/pyc", id);
 	fd = openat(store->layers, pyc, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && strcmp(made, "durable") == 0 && strcmp(w->boot, "unknown") != 0)
+		objectmark(store->layers, id, w->boot);
 	for (i = 0; i < l->entry_count && fd >= 0; i++, before = path) {
 		path = archivestring(w->ar, w->ar->entries[l->first_entry + i].path);
 		if (makeparents(fd, path, before, &fault) == 0)
@@ -232,8 +238,13 @@ targetsof(const struct work *w, const uint32_t *layers, struct making *making, u
 			;
 		if (i == count)
 			continue;
-		if ((mkdirat(making[i].object.fd, "pyc", 0755) < 0 && errno != EEXIST) || making[i].pyc >= 0 ||
-		    (making[i].pyc = openat(making[i].object.fd, "pyc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) < 0) {
+		if (mkdirat(making[i].object.fd, "pyc", 0755) < 0 && errno != EEXIST) {
+			fail(fault, STATUS_LAUNCHER, "make directory for bytecode in store:");
+			return 0;
+		}
+		if (making[i].pyc < 0)
+			making[i].pyc = openat(making[i].object.fd, "pyc", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (making[i].pyc < 0) {
 			fail(fault, STATUS_LAUNCHER, "make directory for bytecode in store:");
 			return 0;
 		}
@@ -366,6 +377,8 @@ addview(struct work *w, struct store *store, struct fault *fault)
 	if (*made && istrusted(w, made))
 		return 0;
 	if (*made && viewholds(w->ar, slice, &w->host, w->verdict, &w->places, store, w->view)) {
+		objectforget(store->views, w->view);
+		viewbytecode(w->ar, slice, &w->places, store, w->view);
 		objectmark(store->views, w->view, strcmp(w->boot, "unknown") ? "durable" : made);
 		return 0;
 	}
@@ -438,6 +451,7 @@ makeready(struct work *w, struct fault *fault)
 			return findwhole(w, fault);
 		store = &w->stores->list[order[0]];
 		if (storehasroom(store, findlayers(w, order[0]))) {
+			errno = 0; /* a full store is told by it, and not every failure sets it */
 			if (fillstore(w, store, order[0], fault) == 0)
 				return store;
 			if (errno != ENOSPC && errno != EDQUOT)

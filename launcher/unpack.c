@@ -187,7 +187,7 @@ writeskeleton(const struct archive *ar, const struct target *t, struct fault *fa
 			return fail(fault, STATUS_LAUNCHER, "make link %s in store:", path);
 		if (e->kind == ENTRY_DIR && mkdirat(t->dir, path, 0755) < 0)
 			return fail(fault, STATUS_LAUNCHER, "make directory %s in store:", path);
-		if (!t->object || e->kind != ENTRY_FILE || !ismodule(path))
+		if (!t->object || (e->kind != ENTRY_FILE && e->kind != ENTRY_EXEC) || !ismodule(path))
 			continue;
 		slash = strrchr(path, '/');
 		n = slash ? (size_t)(slash - path) : 0;

@@ -67,9 +67,9 @@ viewname(const struct archive *ar, uint32_t slice, const struct host *host, cons
 	hexof(digest, 16, name);
 }
 
-/* the text of the link at a path of the view to a path of a layer; the caller frees it */
+/* the text of the link at a path of the view's tree or pyc to a path of the same part of a layer; the caller frees it */
 static char *
-linktext(const struct context *c, const char *path, uint32_t layer, const char *target)
+linktext(const struct context *c, const char *path, uint32_t layer, const char *part, const char *target)
 {
 	const struct store *place = c->places->layers[layer];
 	char id[2 * DIGEST_SIZE + 1], up[3 * MAX_PATH / 2 + 4] = "", *end = up;
@@ -77,14 +77,14 @@ linktext(const struct context *c, const char *path, uint32_t layer, const char *
 
 	hexof(c->ar->layers[layer].digest, DIGEST_SIZE, id);
 	if (place != c->store)
-		return xasprintf("%s/v1/layers/%s/tree%s%s", place->base, id, slash, target);
+		return xasprintf("%s/v1/layers/%s/%s%s%s", place->base, id, part, slash, target);
 	for (; *path; path++)
 		if (*path == '/') {
 			memcpy(end, "../", 4);
 			end += 3;
 		}
-	/* tree, the view, views */
-	return xasprintf("%s../../../layers/%s/tree%s%s", up, id, slash, target);
+	/* the part, the view, views */
+	return xasprintf("%s../../../layers/%s/%s%s%s", up, id, part, slash, target);
 }
 
 static int
@@ -101,6 +101,87 @@ ismodule(const char *path)
 	return n > 3 && strcmp(path + n - 3, ".py") == 0;
 }
 
+/* whether a layer has an entry of this path; they are in order */
+static int
+hasfile(const struct archive *ar, const struct layer *l, const char *path)
+{
+	uint32_t low = 0, high = l->entry_count, middle;
+	int order;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		order = strcmp(archivestring(ar, ar->entries[l->first_entry + middle].path), path);
+		if (order == 0)
+			return 1;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return 0;
+}
+
+/* lead from a view's pyc to the bytecode that lies beside a layer, for the module at a link, if it is there */
+static void
+linkmodule(const struct context *c, int object, const struct link *k, const struct layer *l)
+{
+	const char *path = archivestring(c->ar, k->path), *target = archivestring(c->ar, k->target);
+	const char *tag = archivestring(c->ar, l->tag);
+	char *at CLEANUP(freemem) = xasprintf("pyc/%.*s.%s.pyc", (int)strlen(path) - 3, path, tag);
+	char *from CLEANUP(freemem) = NULL;
+	char *there CLEANUP(freemem) = NULL;
+	char *text CLEANUP(freemem) = NULL;
+	char id[2 * DIGEST_SIZE + 1];
+
+	if (!ismodule(target) || strchr(tag, '/'))
+		return;
+	from = xasprintf("%.*s.%s.pyc", (int)strlen(target) - 3, target, tag);
+	hexof(c->ar->layers[k->layer].digest, DIGEST_SIZE, id);
+	there = xasprintf("%s/pyc/%s", id, from);
+	if (!hasfile(c->ar, l, from) || faccessat(c->places->layers[k->layer]->layers, there, R_OK, 0) < 0)
+		return;
+	text = linktext(c, path, k->layer, "pyc", from);
+	/* what cannot be led to is compiled */
+	if (symlinkat(text, object, at) < 0)
+		return;
+}
+
+/*
+ * Modules that stand in the view's own directories have their bytecode in the view: of what an archive brought, links
+ * to where it lies beside the layer. An interpreter that it does not suit replaces the link.
+ */
+static void
+linkbytecode(const struct context *c, int object)
+{
+	uint32_t *bytecode CLEANUP(freemem) = xcalloc(c->ar->layer_count, sizeof(*bytecode));
+	const struct link *k;
+	const struct layer *l;
+	uint32_t i, layer;
+
+	/* of each layer, plus one */
+	for (i = 0; i < c->slice->layer_count; i++) {
+		layer = c->ar->refs[c->slice->first_layer + i];
+		l = &c->ar->layers[layer];
+		if (l->kind == LAYER_BYTECODE)
+			bytecode[l->of] = layer + 1;
+	}
+	for (i = 0; i < c->slice->link_count && c->slice->shape == VIEW_VENV; i++) {
+		k = &c->ar->links[c->slice->first_link + i];
+		if (bytecode[k->layer] && ismodule(archivestring(c->ar, k->path)))
+			linkmodule(c, object, k, &c->ar->layers[bytecode[k->layer] - 1]);
+	}
+}
+
+void
+viewbytecode(const struct archive *ar, uint32_t slice, const struct places *places, struct store *store, const char *name)
+{
+	struct context c = {.ar = ar, .slice = &ar->slices[slice], .places = places, .store = store};
+	int object CLEANUP(closefd) = openat(store->views, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (object >= 0)
+		linkbytecode(&c, object);
+}
+
 static int
 makelayerlinks(const struct context *c, struct object *o, struct fault *fault)
 {
@@ -114,7 +195,7 @@ makelayerlinks(const struct context *c, struct object *o, struct fault *fault)
 
 		k = &c->ar->links[c->slice->first_link + i];
 		path = archivestring(c->ar, k->path);
-		text = linktext(c, path, k->layer, archivestring(c->ar, k->target));
+		text = linktext(c, path, k->layer, "tree", archivestring(c->ar, k->target));
 		if (makeparents(o->tree, path, before, fault) < 0 || makelink(o, text, path, fault) < 0)
 			return -1;
 		/* modules that stand in the view's own directories keep their bytecode in the view (2.7: beside them) */
@@ -125,6 +206,7 @@ makelayerlinks(const struct context *c, struct object *o, struct fault *fault)
 		if (objectbytecode(o, dir, fault) < 0)
 			return -1;
 	}
+	linkbytecode(c, o->fd);
 	return 0;
 }
 
@@ -331,7 +413,7 @@ viewholds(const struct archive *ar, uint32_t slice, const struct host *host, con
 
 		k = &ar->links[c.slice->first_link + i];
 		path = archivestring(ar, k->path);
-		text = linktext(&c, path, k->layer, archivestring(ar, k->target));
+		text = linktext(&c, path, k->layer, "tree", archivestring(ar, k->target));
 		if (!linkis(store, name, path, text))
 			return 0;
 	}

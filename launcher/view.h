@@ -20,6 +20,9 @@ void viewname(const struct archive *, uint32_t slice, const struct host *, const
 int viewmake(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, const struct places *,
              struct store *, const char *name, const char *boot, struct fault *);
 
+/* lead to the bytecode beside layers from a published view whose own was removed; best effort, since it can be compiled */
+void viewbytecode(const struct archive *, uint32_t slice, const struct places *, struct store *, const char *name);
+
 /* whether no part of a view is missing, as far as is seen without reading it: interpreter, tools, where its links lead */
 int viewleads(const struct archive *, uint32_t slice, const struct store *, const char *name);
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from packer.blobcache import BlobCache
+    from packer.cache import Cache
 
 NONE = 0xFFFFFFFF
 
@@ -54,7 +54,7 @@ def write(
     *,
     level: Level = Level.DEFAULT,
     own: Collection[bytes] = (),
-    cache: BlobCache | None = None,
+    cache: Cache | None = None,
 ) -> Written:
     """Write the archive beside ``output`` and move it there when it is whole.
 
@@ -210,7 +210,7 @@ def _add_layer(tables: _Tables, layer: Layer) -> int:
     tables.layers[_identity(layer)] = tables.add(
         "layer", name=tables.string(layer.name + again), kind=layer.kind.value, first_entry=first,
         entry_count=len(layer.entries), digest=layer.digest, size=layer.size,
-        of=tables.layers[_identity(layer.of)] if layer.of else NONE, tag=tables.string(layer.tag),
+        of=_add_layer(tables, layer.of) if layer.of else NONE, tag=tables.string(layer.tag),
     )  # fmt: skip
     return tables.layers[_identity(layer)]
 

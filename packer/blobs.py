@@ -18,8 +18,9 @@ from packer.errors import PackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
-    from packer.blobcache import BlobCache
+    from packer.cache import Cache
     from packer.layout import Draft, Piece
 
 _STEP = 1 << 20
@@ -51,7 +52,7 @@ class Blob:
 
 
 def compress(
-    drafts: Sequence[Draft], level: Level, progress: Callable[[int], None], cache: BlobCache | None = None
+    drafts: Sequence[Draft], level: Level, progress: Callable[[int], None], cache: Cache | None = None
 ) -> Generator[Blob, None, None]:
     """Compress blobs on all processors, in order.
 
@@ -83,7 +84,7 @@ def _finished(pending: deque[Future[Blob]], progress: Callable[[int], None]) -> 
     return blob
 
 
-def _made(drafts: Sequence[Draft], number: int, level: Level, cache: BlobCache | None, stop: threading.Event) -> Blob:
+def _made(drafts: Sequence[Draft], number: int, level: Level, cache: Cache | None, stop: threading.Event) -> Blob:
     draft = drafts[number]
     if stop.is_set():
         raise CancelledError
@@ -125,10 +126,16 @@ def _content(piece: Piece) -> bytes:
     try:
         content = entry.source.read_bytes()
     except OSError as error:
-        raise PackError(f"cannot read {entry.source}: {error.strerror}") from error
+        raise PackError(f"cannot read {entry.source}: {error.strerror}", _hint(entry.source)) from error
     if hashlib.sha256(content).digest() != entry.sha256:
-        raise PackError(f"{entry.source} was changed while it was packed")
+        raise PackError(f"{entry.source} was changed while it was packed", _hint(entry.source))
     return content[piece.start : piece.start + piece.size]
+
+
+def _hint(source: Path) -> str:
+    """Tell the way out where it was not the user who changed a file."""
+    caches = [path for path in source.parents if path.parent.name in ("installed", "bytecode")]
+    return f"if nobody is changing it, remove {caches[0]}, which is made anew" if caches else ""
 
 
 def _compress(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) -> bytes:
@@ -146,12 +153,14 @@ def _compress(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) ->
 def compressor(size: int, prefix: bytes, level: Level) -> zstandard.ZstdCompressor:
     """Make a compressor whose window reaches back to the start of the prefix.
 
-    zstandard cannot refer to a prefix, but a dictionary of raw content gives the same frames.
+    zstandard cannot refer to a prefix, but a dictionary of raw content gives the same frames. The quick level's own
+    tables are too small for a prefix of two blobs.
     """
     reach = len(prefix) + size
     window = max(_LEAST_WINDOW_LOG, (reach - 1).bit_length())
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level.value, source_size=reach, window_log=window, write_content_size=True, write_dict_id=False,
+        **({"hash_log": min(window, 24), "chain_log": min(window, 25)} if prefix and level is Level.FAST else {}),
     )  # fmt: skip
     dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT) if prefix else None
     return zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary)

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import posixpath
 import tempfile
 import threading
 from pathlib import Path
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from packer.model import PythonAbi
 
 _SITE = "lib/python/site-packages/"
+
+_ROOTS = (_SITE, "app/")
+"""Below which modules are imported from: the second has what is beside a program of one file."""
 
 _INDEX = "index.json"
 
@@ -61,7 +63,7 @@ def compile_layers(
     cache: Path,
     wanted: Callable[[str], bool] | None = None,
 ) -> dict[bytes, Layer]:
-    """Compile the modules below ``site-packages`` of each layer.
+    """Compile the modules of each layer: those below ``site-packages``, and those beside a script.
 
     What does not compile is passed over: an import on the host fails as it would have. There is nothing for Python
     2.7, which has no ``__pycache__``.
@@ -99,7 +101,7 @@ def _modules(one: Layer, tag: str) -> tuple[Entry, ...]:
         entry
         for entry in one.entries
         if entry.kind in (EntryKind.FILE, EntryKind.EXEC)
-        and entry.path.startswith(_SITE)
+        and entry.path.startswith(_ROOTS)
         and entry.path.endswith(".py")
         and not entry.path.endswith("/.py")
         and native.lib().pathissafe(native.encoded(_path(entry.path, tag)))
@@ -134,10 +136,19 @@ def _rows(
     try:
         if not place.exists():
             _fill(one, modules, tag, interpreter, place)
-        rows: list[_Row] = json.loads((place / _INDEX).read_bytes())
+        return _checked(json.loads((place / _INDEX).read_bytes()))
     except OSError as error:
-        raise PackError(f"cannot keep bytecode in {place}: {error.strerror}") from error
-    return rows
+        raise PackError(f"cannot keep bytecode in {place}: {error.strerror}", hint=f"remove {place}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise PackError(f"{place / _INDEX} is damaged: {error}", hint=f"remove {place}") from None
+
+
+def _checked(rows: Iterable[_Row]) -> list[_Row]:
+    """Take what was read for what it should be, or find out now that it is not."""
+    return [
+        _Row(module=str(row["module"]), file=str(row["file"]), size=int(row["size"]), sha256=str(row["sha256"]))
+        for row in rows
+    ]
 
 
 def _fill(one: Layer, modules: Sequence[Entry], tag: str, interpreter: sources.Interpreter, place: Path) -> None:
@@ -181,9 +192,9 @@ def _compile(one: Layer, modules: Sequence[Entry], tag: str, interpreter: source
 
 
 def _request(module: Entry) -> bytes:
-    """One module of a request: where the source is, and its path relative to ``site-packages``."""
+    """One module of a request: where the source is, and the path that its code has, without ``site-packages``."""
     assert module.source is not None
-    name = posixpath.relpath(module.path, _SITE)
+    name = module.path.removeprefix(_SITE)
     return os.fsencode(module.source.absolute()) + b"\0" + native.encoded(name) + b"\0"
 
 

@@ -184,7 +184,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     out.add_argument(
         "--bytecode", choices=("all", "used", "none"),
         help="whose bytecode is packed: of all modules, of those that --profile-run imports, or of none; what is not "
-        "packed is made on the host when it is first imported (default: all; used with --profile-run)",
+        "packed is made on the host when it is first imported (default: none; used with --profile-run)",
     )  # fmt: skip
     out.add_argument(
         "--profile-run", action="append", metavar="ARGUMENTS",
@@ -196,7 +196,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     out.add_argument(
         "--trim", action="store_true", default=None,
-        help="leave out what nobody runs: tests inside of packages, type stubs, sources and headers of compiled code",
+        help="leave out what nobody runs: directories called tests inside of packages, and static libraries",
     )  # fmt: skip
     effort = out.add_mutually_exclusive_group()
     effort.add_argument(

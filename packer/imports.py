@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
+import sys
 import warnings
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer import facts
@@ -13,23 +16,26 @@ from packer.errors import PackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
-    from packer.model import Layer, Target
+    from packer.cache import Cache
+    from packer.model import Entry, Layer, Target
 
 _SITE = "lib/python/site-packages/"
 
 
-def stdlib_imports(target: Target, layers: Sequence[Layer], entry_modules: Sequence[str]) -> frozenset[str]:
+def stdlib_imports(
+    target: Target, layers: Sequence[Layer], entry_modules: Sequence[str], cache: Cache | None = None
+) -> frozenset[str]:
     """Find standard-library modules, among those that are Python files, that a program surely imports as it starts.
 
     Followed are the imports that nothing guards, through the modules of the slice's own layers: not those in ``if``,
     nor in a ``try`` that survives an ImportError, nor in functions, but for functions that are surely called.
 
     :param entry_modules: as :func:`packer.needs.needs` takes them.
+    :param cache: where the imports of each module are kept.
     :raises PackError: if one is not there.
     """
-    walk = _Walk(target, layers)
+    walk = _Walk(target, layers, cache)
     for word in entry_modules:
         walk.begin(word)
     while walk.waiting:
@@ -52,8 +58,9 @@ class _Module(NamedTuple):
 class _Walk:
     """Goes from module to module, reading each once."""
 
-    def __init__(self, target: Target, layers: Sequence[Layer]) -> None:
+    def __init__(self, target: Target, layers: Sequence[Layer], cache: Cache | None) -> None:
         self.target = target
+        self.cache = cache
         self.stdlib = facts.stdlib(target.python.version)
         self.files = {entry.path: entry for layer in layers for entry in layer.entries}
         self.roots = [_SITE]
@@ -88,8 +95,7 @@ class _Walk:
             return
         self.seen.add(module)
         entry = self.files[module.path]
-        assert entry.source is not None, entry.path
-        absolute, statements = _imports(entry.source, entry.sha256, module.function, module.main)
+        absolute, statements = _kept_imports(entry, module.function, module.main, self.cache)
         beside = "" if absolute or self.target.python.version >= (3, 0) else module.package
         for statement in statements:
             if isinstance(statement, ast.Import):
@@ -147,18 +153,40 @@ class _Walk:
                 self._import(f"{base}.{alias.name}")
 
 
+_Imports = tuple[bool, tuple[ast.Import | ast.ImportFrom, ...]]
+"""Whether ``from __future__ import absolute_import`` is among a module's imports, and they."""
+
+
+def _kept_imports(entry: Entry, function: str, main: bool, kept: Cache | None) -> _Imports:
+    """Give the imports that a module surely executes; parsing takes longer than anything else in packing again."""
+    assert entry.source is not None, entry.path
+    if not kept:
+        return _imports(entry.source, entry.sha256, function, main)
+    name = hashlib.sha256(f"{_rules()} {entry.sha256.hex()} {main} {function}".encode()).digest()
+    text = kept.get(name)
+    if text is None:
+        text = "\n".join(map(ast.unparse, _imports(entry.source, entry.sha256, function, main)[1])).encode()
+        kept.put(name, text)
+    return _told(ast.parse(text).body)
+
+
 @cache
-def _imports(
-    source: Path, _digest: bytes, function: str, main: bool
-) -> tuple[bool, tuple[ast.Import | ast.ImportFrom, ...]]:
+def _rules() -> str:
+    """Name what decides which imports are found: this file, and the Python that parses."""
+    return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()
+
+
+@cache
+def _imports(source: Path, _digest: bytes, function: str, main: bool) -> _Imports:
     """Read the imports that a module surely executes; the digest keeps apart what was at a path at different times.
 
     Cached because a wheel's module is the same in every slice that has the wheel.
-
-    :return: whether ``from __future__ import absolute_import`` is among them, and they.
     """
-    executed = _executed(_parse(source), function, main)
-    found = tuple(node for node in executed if isinstance(node, (ast.Import, ast.ImportFrom)))
+    return _told(_executed(_parse(source), function, main))
+
+
+def _told(statements: Iterable[ast.stmt]) -> _Imports:
+    found = tuple(node for node in statements if isinstance(node, (ast.Import, ast.ImportFrom)))
     return any(_is_absolute_import(node) for node in found), found
 
 

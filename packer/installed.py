@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packer import layers, wheels
 from packer.errors import PackError
 from packer.model import Entry, EntryKind, Layer, LayerKind, Wheel
-from packer.sources import scratch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from packer.sources import publish, scratch
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ def install(wheel: Wheel, cache: Path) -> Installed:
     try:
         if not place.is_dir():
             with tempfile.TemporaryDirectory(dir=scratch(cache), prefix="install-") as work:
-                _publish(_install(wheel, Path(work) / "wheel"), place)
+                publish(_install(wheel, Path(work) / "wheel"), place)
         said = json.loads((place / "layer.json").read_bytes())
         entries = tuple(_entry(one, place / "tree") for one in said["entries"])
     except OSError as error:
@@ -81,21 +77,3 @@ def _plain(entry: Entry, root: Path) -> list[Any]:
 def _entry(said: list[Any], root: Path) -> Entry:
     path, kind, source, size, digest, link = said
     return Entry(path, EntryKind(kind), root / source if source else None, size, bytes.fromhex(digest), link)
-
-
-def _publish(made: Path, place: Path) -> None:
-    """Move a finished tree to its place, on disk before it has its name; somebody else may have been faster."""
-    for path in _files(made):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        made.rename(place)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-
-
-def _files(root: Path) -> Iterator[Path]:
-    for directory, _, names in os.walk(root):
-        yield from (path for name in names if not (path := Path(directory, name)).is_symlink())

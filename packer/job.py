@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import boot, targets, trim
+from packer import boot, targets
 from packer.blobs import Level
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 
-_BYTECODE = Bytecode.ALL
-"""What is packed if nothing is said; ``bench/README.md`` has the figures it was chosen by."""
+_BYTECODE = Bytecode.NONE
+"""What is packed if nothing is said: all of it doubles an archive; ``bench/README.md`` has the figures."""
 
 _NO_PATH = re.compile(r"[\w+-]+:/|[^/]+@")
 """A URL, or a requirement at one (``name @ URL``)."""
@@ -62,9 +62,16 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         level=_level(config),
         bytecode=_bytecode(config),
         profile_runs=config.profile_run,
-        exclude=(*config.exclude, *(trim.NOBODY_RUNS if config.trim else ())),
+        exclude=tuple(map(_pattern, config.exclude)),
+        trim=bool(config.trim),
     )  # fmt: skip
     return job, (*default, *selection.notes)
+
+
+def _pattern(word: str) -> str:
+    if not word:
+        raise UsageError("--exclude '': an empty pattern matches nothing")
+    return word
 
 
 def _bytecode(config: Config) -> Bytecode:

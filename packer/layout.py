@@ -227,8 +227,8 @@ class _Desk:
         """Choose what a file is a delta against; None: it stands for itself."""
         candidates = self.bases.get((file.own, file.kind, file.name), [])
         if not candidates and file.kind is _Kind.TEXT and every and not file.own:
-            # Bytecode is other Pythons' base already, and with it a source weighs no more than a delta of it does. What is
-            # worked on stands for itself, so that a patch can compress it again.
+            # Bytecode is other Pythons' base already, and with it a source weighs no more than a delta of it does.
+            # What is worked on stands for itself, so that a patch can compress it again.
             candidates = self.bases.get((file.own, _Kind.BYTECODE, f"{file.name}c"), [])
         candidates = [base for base in candidates if base.release == file.release] or candidates
         if not candidates or candidates[0].release == file.release or file.kind is not _Kind.CODE:

@@ -6,12 +6,16 @@ Whether a host has all that is the launcher's to judge.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
-from functools import cache
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import lief
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -23,7 +27,8 @@ from packer.model import Layer, Need, NeedKind, Platform, PythonAbi, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+
+    from packer.cache import Cache
 
 _ELF_HEADER = 64
 """Bytes of a 64-bit file's header; lief reads past the end of a shorter file."""
@@ -96,7 +101,11 @@ class Judged:
 
 
 def needs(
-    target: Target, layers: Sequence[Layer], entry_modules: Sequence[str], requires_python: Sequence[str]
+    target: Target,
+    layers: Sequence[Layer],
+    entry_modules: Sequence[str],
+    requires_python: Sequence[str],
+    cache: Cache | None = None,
 ) -> tuple[Need, ...]:
     """Measure what one slice needs of a host.
 
@@ -105,6 +114,7 @@ def needs(
         function called; ``module.__main__`` is what ``python -m module`` runs, be it a package or not; a word with
         a slash is the path of a script in its layer.
     :param requires_python: the Requires-Python of all distributions.
+    :param cache: where what was read from files is kept.
     :return: sorted, each once.
     :raises PackError: if a file that would be loaded is for another machine or libc, if there is no such entry
         module, or if no release of the target's Python satisfies ``requires_python``.
@@ -112,25 +122,46 @@ def needs(
     found = {
         Need(NeedKind.MACHINE, name=target.platform.arch, number=facts.architectures()[target.platform.arch]),
         *_python_needs(target.python, requires_python),
-        *_native_needs(judge(elf_report(layers), target), target.platform),
-        *(Need(NeedKind.STDLIB, name=name) for name in stdlib_imports(target, layers, entry_modules)),
+        *_native_needs(judge(elf_report(layers, cache), target), target.platform),
+        *(Need(NeedKind.STDLIB, name=name) for name in stdlib_imports(target, layers, entry_modules, cache)),
     }
     return tuple(sorted(found))
 
 
-def elf_report(layers: Sequence[Layer]) -> tuple[ElfFile, ...]:
+def elf_report(layers: Sequence[Layer], cache: Cache | None = None) -> tuple[ElfFile, ...]:
     """Read every ELF executable and shared object, found by its first bytes, whatever its name.
 
     Objects, archives and what cannot be parsed are not reported: no loader takes them.
     """
     lief.logging.disable()
-    found = (
+    return tuple(file for layer in layers for file in _elf_files(layer, cache))
+
+
+def _elf_files(layer: Layer, cache: Cache | None) -> tuple[ElfFile, ...]:
+    name = hashlib.sha256(f"{_rules()} {layer.name} {layer.digest.hex()}".encode()).digest()
+    kept = cache.get(name) if cache else None
+    if kept is not None:
+        return tuple(_from_json(said) for said in json.loads(kept))
+    read = (
         _read_elf(layer.name, entry.path, entry.source, entry.sha256)
-        for layer in layers
         for entry in layer.entries
         if entry.source and entry.size >= _ELF_HEADER
     )
-    return tuple(file for file in found if file)
+    found = tuple(file for file in read if file)
+    if cache:
+        cache.put(name, json.dumps([asdict(file) for file in found]).encode())
+    return found
+
+
+@functools.cache
+def _rules() -> str:
+    """Name what decides what is read from a file: this one, and the library that parses."""
+    return hashlib.sha256(Path(__file__).read_bytes() + version("lief").encode()).hexdigest()
+
+
+def _from_json(said: dict[str, Any]) -> ElfFile:
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    return ElfFile(**{**values, "nodes": tuple((library, node) for library, node in said["nodes"])})
 
 
 def judge(files: Sequence[ElfFile], target: Target) -> tuple[Judged, ...]:
@@ -285,7 +316,7 @@ def _libc_need(platform: Platform, nodes: Iterable[str], native: bool) -> Need:
     return Need(NeedKind.LIBC, name=platform.libc, number=least[0] << 16 | least[1] << 8)
 
 
-@cache
+@functools.cache
 def _read_elf(layer: str, path: str, source: Path, _digest: bytes) -> ElfFile | None:
     """Read one file; the digest keeps apart what was at a path at different times.
 

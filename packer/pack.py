@@ -28,8 +28,8 @@ from packer import (
     trim,
     view,
 )
-from packer.blobcache import BlobCache
 from packer.blobs import Level
+from packer.cache import Cache
 from packer.errors import PackError, UsageError
 from packer.installed import Installed, install
 from packer.model import Layer, LayerKind, Resolution, Slice, Target, Tool, Wheel
@@ -77,6 +77,8 @@ class Job:
     """Arguments of the recorded runs, quoted as for a shell."""
     exclude: tuple[str, ...] = ()
     """Patterns of what is left out of wheels."""
+    trim: bool = False
+    """Leave out what nobody runs, too."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,17 @@ def pack(job: Job, progress: Progress) -> Packed:
         made = []
         for one, content in zip(resolutions, contents, strict=True):
             progress.say(f"measuring {one.target.name}")
-            made.append(_slice(job, tools, one.target, content, work / one.target.name))
+            try:
+                made.append(_slice(job, tools, one.target, content, work / one.target.name))
+            except PackError as error:
+                if left_out and not error.hint:
+                    error.hint = "was it left out by --exclude or --trim?"
+                raise
         slices = tuple(one.slice for one in made)
         described = _same_tools(made)
         warnings = tuple(dict.fromkeys(text for one in made for text in one.warnings))
+        missed = trim.unused(job.exclude, [path for paths in left_out.values() for path in paths])
+        warnings += tuple(f"--exclude {pattern!r} matches no file" for pattern in missed)
         launcher = native.data(f"launcher-{machine}")
         compiled = _compile(job, slices, described, launcher, work, progress)
         slices = compiled.slices
@@ -142,13 +151,20 @@ def pack(job: Job, progress: Progress) -> Packed:
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
-        cache = BlobCache(job.cache / "blobs")
+        cache = Cache(job.cache / "blobs")
         written = archive.write(
             output, launcher, slices, described, manifest, progress.advance,
             level=job.level, own=_own(slices, resolutions, installed), cache=cache,
         )  # fmt: skip
         cache.sweep()
-    return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes))
+        Cache(job.cache / "read").sweep()
+    trimmed_note = _trimmed_note(left_out) if job.trim or job.exclude else ()
+    return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes, *trimmed_note))
+
+
+def _trimmed_note(left_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    files = sum(map(len, left_out.values()))
+    return (f"left out of {len(left_out)} wheels: {files:,} files; packer inspect --json lists them",)
 
 
 def _compile(
@@ -223,7 +239,7 @@ def _install(job: Job, wheel: Wheel, progress: Progress) -> tuple[Installed, tup
     """Install a wheel and leave out what was asked to be; also the paths that were left out."""
     progress.say(f"installing {wheel.path.name.removesuffix('.whl')}")
     installed = install(wheel, job.cache)
-    layer, left_out = trim.trim(installed.layer, job.exclude)
+    layer, left_out = trim.trim(installed.layer, (*job.exclude, *(trim.NOBODY_RUNS if job.trim else ())))
     return replace(installed, layer=layer), left_out
 
 
@@ -276,7 +292,8 @@ def _slice(job: Job, tools: Sequence[NamedTool], target: Target, installed: Sequ
     contents = [*packages, _app_layer(job, entries, work)]
     links, conflicts = view.links(contents, target)
     starts = [boot.start(entry) for _, entry in entries if not isinstance(entry, boot.Executable)]
-    needed = needs.needs(target, contents, starts, [one.requires_python for one in installed if one.requires_python])
+    requires = [one.requires_python for one in installed if one.requires_python]
+    needed = needs.needs(target, contents, starts, requires, Cache(job.cache / "read"))
     warnings = [text for one in installed for text in one.warnings]
     warnings += [
         f"{one.path} comes with {one.loser} and, different, with {one.winner}: the latter is used" for one in conflicts

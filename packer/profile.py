@@ -38,17 +38,21 @@ def record(
     archive.write(program, launcher, slices, tools, {"version": 1}, lambda _: None, level=Level.FAST)
     for arguments in runs:
         _run(program, arguments, store, limit)
-    kept = (path.relative_to(store).parts for path in store.glob("v1/layers/*/pyc/**/*.pyc"))
+    # beside layers, and in the view those of modules that stand in its own directories
+    kept = (path.relative_to(store).parts for path in store.glob("v1/*/*/pyc/**/*.pyc"))
     return frozenset(_module(Path(*below)) for _, _, _, _, *below in kept)
 
 
 def _module(path: Path) -> str:
-    """Give the source that ``dir/name.cpython-311.pyc`` was compiled from."""
-    return str(path.with_name(f"{path.name.rsplit('.', 2)[0]}.py"))
+    """Give the source in a layer that ``dir/name.cpython-311.pyc`` was compiled from."""
+    source = path.with_name(f"{path.name.rsplit('.', 2)[0]}.py")
+    first, *rest = source.parts
+    return str(Path("lib", "python", *rest[1:]) if first == "lib" else source)
 
 
 def _run(program: Path, arguments: str, store: Path, limit: float) -> None:
     environment = {**os.environ, "FATPAR_STORE": str(store)}
+    environment.pop("FATPAR", None)  # the program would only talk about itself
     command = [str(program), *shlex.split(arguments)]
     try:
         done = subprocess.run(

@@ -217,6 +217,11 @@ def _run_pip(
         report: pipchild.Report = json.loads((work / "report.json").read_bytes())
     except FileNotFoundError:
         raise PackError(f"{target.name}: pip: {process.last_error(done.lines)}") from None
+    except ValueError:  # as on a full disk
+        said = process.last_error(done.lines)
+        raise PackError(
+            f"{target.name}: pip could not write what it found: {said}", "is the cache's disk full?"
+        ) from None
     if done.status != 0 and report["source"] is None:
         raise _failure(report, done.lines, target)
     return report

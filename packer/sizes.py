@@ -276,9 +276,8 @@ def _all(layers: Iterable[_Layer]) -> set[int]:
 
 
 def _home(layers: Sequence[_Layer], number: int) -> int:
-    """Give the layer that one is listed under; of bytecode that names no layer of modules, itself."""
-    one = layers[number]
-    return one.of if one.bytecode and one.of < len(layers) and not layers[one.of].bytecode else number
+    """Give the layer that one is listed under."""
+    return layers[number].of if layers[number].bytecode else number
 
 
 def _layer_sizes(

@@ -415,9 +415,11 @@ def keep(wheel: Path, cache: Path) -> Path:
 
 def publish(made: Path, place: Path) -> None:
     """Move a directory of finished files to its place, in one step; somebody else may have been faster."""
-    for file in made.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
+    for directory, _, names in os.walk(made):
+        for file in (Path(directory, name) for name in names):
+            if not file.is_symlink():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         made.rename(place)

@@ -10,16 +10,16 @@ from packer import layers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from packer.model import Entry, Layer
+    from packer.model import Layer
 
 _SITE = "lib/python/site-packages/"
 
-NOBODY_RUNS = (
-    "*/tests/*", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.cc", "*.cpp", "*.h", "*.hpp", "*.f", "*.f90", "*.a",
-    "*.la",
-)  # fmt: skip
-"""What ``--trim`` leaves out: tests inside of packages, type stubs, sources that only a compiler reads, and what only a
-linker does. Nothing that an import, an entry point or package data leads to in programs as they are shipped."""
+NOBODY_RUNS = ("*/tests/*", "*.a", "*.la")
+"""What ``--trim`` leaves out: tests inside of packages, and what only a linker reads.
+
+Type stubs and sources of compiled code stay, although they look as useless: mypy reads stubs, ``lazy_loader`` reads
+them at import, f2py and Cython read C.
+"""
 
 
 def trim(layer: Layer, patterns: Sequence[str]) -> tuple[Layer, tuple[str, ...]]:
@@ -28,21 +28,21 @@ def trim(layer: Layer, patterns: Sequence[str]) -> tuple[Layer, tuple[str, ...]]
     :param patterns: as in a shell, but ``*`` matches ``/`` too; of paths below site-packages, of others whole.
     :return: another layer and the paths that are not in it; the same layer if there are none. ``.dist-info`` stays.
     """
-    gone = [entry for entry in layer.entries if _matches(entry, patterns)]
+    gone = tuple(entry.path for entry in layer.entries if _matches(entry.path, patterns))
     if not gone:
         return layer, ()
-    kept = [entry for entry in layer.entries if entry not in set(gone)]
-    return layers.layer(layer.name, layer.kind, kept), tuple(entry.path for entry in gone)
+    kept = [entry for entry in layer.entries if not _matches(entry.path, patterns)]
+    return layers.layer(layer.name, layer.kind, kept), gone
 
 
-def unused(patterns: Iterable[str], found: Iterable[Layer]) -> tuple[str, ...]:
-    """Give the patterns that match nothing in any layer: they were mistyped."""
-    entries = [entry for layer in found for entry in layer.entries]
-    return tuple(pattern for pattern in patterns if not any(_matches(entry, (pattern,)) for entry in entries))
+def unused(patterns: Iterable[str], left_out: Iterable[str]) -> tuple[str, ...]:
+    """Give the patterns that left out nothing: they were mistyped."""
+    paths = list(left_out)
+    return tuple(pattern for pattern in patterns if not any(_matches(path, (pattern,)) for path in paths))
 
 
-def _matches(entry: Entry, patterns: Iterable[str]) -> bool:
-    path = entry.path.removeprefix(_SITE)
+def _matches(path: str, patterns: Iterable[str]) -> bool:
+    path = path.removeprefix(_SITE)
     if ".dist-info/" in path:
         return False
     return any(fnmatchcase(path, pattern) for pattern in patterns)

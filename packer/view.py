@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from packer import native
 from packer.errors import PackError
-from packer.model import Entry, EntryKind, Layer, Link, Target
+from packer.model import Entry, EntryKind, Layer, LayerKind, Link, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ def links(layers: Sequence[Layer], target: Target) -> tuple[tuple[Link, ...], tu
     root = _skeleton(python)
     conflicts: list[Conflict] = []
     for number, layer in enumerate(layers):
-        for entry in layer.entries:
+        for entry in layer.entries if layer.kind is not LayerKind.BYTECODE else ():  # it lies beside its layer
             conflicts.extend(_insert(root, number, layer, entry, target.python.directory))
     found = sorted(_emit(root, "", file_level), key=lambda link: native.encoded(link.path))
     return tuple(found), tuple(conflicts)

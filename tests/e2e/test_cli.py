@@ -308,16 +308,22 @@ class TestOutput:
             "packer: cannot write small/hello: No space left on device\npacker: hint: name another file with -o\n"
         ))  # fmt: skip
 
-    def test_a_full_temporary_directory(self, place: Place, shelf: Path) -> None:
-        big = index.wheel(place.work, "big", scripts=["big=big:main"], files={"big.py": "#" * 500_000})
-        mount = 'mount -t tmpfs -o size=100k small ../tmp && "$@"; status=$?; ls -A ../tmp; exit $status'
+    @pytest.mark.parametrize(
+        ("size", "said"),
+        [
+            (8000, r"big-1.0-py3-none-any.whl: cannot install it: No space left on device: \S+"),
+            (100, r"\S+: pip could not write what it found: .*\npacker: hint: is the cache's disk full\?"),
+        ],
+    )
+    def test_a_full_cache(self, place: Place, shelf: Path, size: int, said: str) -> None:
+        big = index.wheel(place.work, "big", scripts=["big=big:main"], files={"big.py": "#" * 5_000_000})
+        left = "ls -A ../cache/fatpar-packer/tmp"
+        mount = f'mount -t tmpfs -o size={size}k small ../cache && "$@"; status=$?; {left}; exit $status'
         if os.geteuid() != 0:
             pytest.skip("mounting needs root")
         ended = fat(place, shelf, big, prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
         assert (ended.status, ended.stdout) == (1, "")
-        assert re.fullmatch(
-            r"packer: big-1.0-py3-none-any.whl: cannot install it: No space left on device: \S+\n", ended.stderr
-        )
+        assert re.fullmatch(f"packer: {said}\n", ended.stderr)
 
     def test_a_limit_on_file_size(self, place: Place, shelf: Path) -> None:
         """Writing fails in the middle, also for whoever may not mount."""
@@ -507,7 +513,7 @@ class TestSignals:
         files = {f"big/m{number}.py": "" for number in range(20_000)}
         big = index.wheel(place.work, "big", files=files)
         words: list[str | Path] = [big, "-m", "big", "-o", "out", "--no-index"]
-        ready = lambda: list((place.root / "tmp").glob("packer-*/wheels/*/lib"))  # noqa: E731
+        ready = lambda: list((place.root / "cache/fatpar-packer/tmp").glob("install-*/wheel/tree/lib"))  # noqa: E731
         assert self.check(place, words, ready, number, group) == (status, "", complaint)
 
     def test_while_compressing(self, place: Place, number: int, group: bool, status: int, complaint: str) -> None:

@@ -204,8 +204,8 @@ def test_list_agrees_with_inspect(packed: Place) -> None:
 
 
 def test_verify_agrees(packed: Place) -> None:
-    assert packed.run("verify", "app").whole == (0, "app: 1 blobs and 2 layers are as they were packed\n", "")
-    assert ask(packed, "verify") == (0, "1 blobs and 2 layers are as they were packed\n", "")
+    assert packed.run("verify", "app").whole == (0, "app: 2 blobs and 2 layers are as they were packed\n", "")
+    assert ask(packed, "verify") == (0, "2 blobs and 2 layers are as they were packed\n", "")
 
 
 def test_explain_agrees(packed: Place) -> None:

@@ -122,6 +122,17 @@ def test_the_view_is_an_environment_that_works(archive: Path, place: Path) -> No
     check(place)
 
 
+def test_modules_that_can_be_executed_have_a_place_for_bytecode(place: Path, tmp_path: Path) -> None:
+    """The packer compiles them like others."""
+    path = tmp_path / "archive"
+    written = WRITTEN.replace("file lib/python/site-packages/pkg/more.py", "exec lib/python/site-packages/tools/x.py")
+    path.write_bytes(vectors.build(vectors.parse("prepared", written), tmp_path / "work"))
+    assert prepare(path)
+    (module,) = place.glob("store/v1/layers/*/tree/lib/python/site-packages/tools/x.py")
+    assert (module.parent / "__pycache__").resolve() == module.parents[5] / "pyc/lib/python/site-packages/tools"
+    check(place)
+
+
 def test_the_second_time_nothing_is_made(archive: Path, place: Path) -> None:
     first = prepare(archive)
     before = {path: path.lstat().st_ino for path in place.rglob("*") if "plans" not in path.parts}

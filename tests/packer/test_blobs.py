@@ -15,8 +15,8 @@ import zstandard
 from support.layers import layer
 
 from packer import blobs, layout, native
-from packer.blobcache import BlobCache
 from packer.blobs import Blob, Level
+from packer.cache import Cache
 from packer.errors import PackError
 from packer.layout import BLOB_SIZE
 
@@ -41,7 +41,7 @@ def unfiltered(blob: Blob, bases: Sequence[bytes]) -> tuple[bytes, bytes]:
 
 
 def check(
-    slices: Sequence[Sequence[Layer]], level: Level = Level.FAST, cache: BlobCache | None = None
+    slices: Sequence[Sequence[Layer]], level: Level = Level.FAST, cache: Cache | None = None
 ) -> tuple[Layout, list[Blob]]:
     """Lay out and compress; every blob must hold its pieces."""
     laid = layout.lay_out(slices)
@@ -116,7 +116,7 @@ def test_a_delta_that_does_not_get_smaller_has_no_base(tmp_path: Path) -> None:
 
 def test_what_is_in_the_cache_is_not_read_again(tmp_path: Path) -> None:
     one = layer("x", {"a": "text " * 100}, tmp_path / "files")
-    cache = BlobCache(tmp_path / "cache")
+    cache = Cache(tmp_path / "cache")
     laid, made = check([[one]], cache=cache)
     (tmp_path / "files/a").unlink()
     assert list(blobs.compress(laid.drafts, Level.FAST, lambda _: None, cache)) == made
@@ -127,7 +127,7 @@ def test_what_is_in_the_cache_is_not_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"x", bytes(32), bytes(500)])
 def test_what_is_damaged_in_the_cache_is_made_anew(tmp_path: Path, damage: bytes) -> None:
     one = layer("x", {"a": "text " * 100}, tmp_path / "files")
-    cache = BlobCache(tmp_path / "cache")
+    cache = Cache(tmp_path / "cache")
     _, made = check([[one]], cache=cache)
     (kept,) = (tmp_path / "cache").glob("*/*")
     kept.write_bytes(damage)
@@ -137,7 +137,7 @@ def test_what_is_damaged_in_the_cache_is_made_anew(tmp_path: Path, damage: bytes
 
 def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    check([[layer("x", {"a": "text"}, tmp_path / "files")]], cache=BlobCache(tmp_path / "cache"))
+    check([[layer("x", {"a": "text"}, tmp_path / "files")]], cache=Cache(tmp_path / "cache"))
     assert (tmp_path / "cache").read_text() == "a file"
 
 
@@ -154,7 +154,7 @@ def test_a_blob_is_named_after_all_that_it_depends_on(tmp_path: Path) -> None:
 
 
 def test_what_was_not_packed_for_long_is_thrown_away(tmp_path: Path) -> None:
-    cache = BlobCache(tmp_path / "cache")
+    cache = Cache(tmp_path / "cache")
     for name in (b"old", b"new"):
         cache.put(name, name)
     (old,) = (path for path in (tmp_path / "cache").glob("*/*") if path.read_bytes().endswith(b"old"))

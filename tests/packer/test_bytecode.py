@@ -94,11 +94,13 @@ def forbid_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestLayer:
     def test_entries_stand_where_pycache_of_the_layer_leads(self, tmp_path: Path) -> None:
-        others: dict[str, Content] = {"bin/script.py": "", f"{SITE}/package/data.txt": "", "app/main.py": ""}
+        others: dict[str, Content] = {"bin/script.py": "", f"{SITE}/package/data.txt": "", "boot/main.py": ""}
+        others["app/beside.py"] = ""  # a script's own modules
         of = make(tmp_path / "layer", {**MODULES, "dotted.name.py": ""}, **others)
         made = compiled(of, tmp_path / "cache")
         tag = bytecode.cache_tag(RUNNING)
         wanted = [f"{SITE}/{path.removesuffix('.py')}.{tag}.pyc" for path in (*MODULES, "dotted.name.py")]
+        wanted.append(f"app/beside.{tag}.pyc")
         assert [entry.path for entry in made.entries] == sorted(wanted, key=os.fsencode)
         assert (made.kind, made.of, made.tag, made.name) == (LayerKind.BYTECODE, of, tag, f"demo-1.0 {tag}")
         assert len(made.digest) == 32

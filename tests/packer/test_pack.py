@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from support import index
 
-from packer import inspect, job, pack, progress, targets
+from packer import blobs, inspect, job, pack, progress, sources, targets, wheels
 from packer.blobs import Level
 from packer.boot import Function, Installed, Module, Script
 from packer.config import Config
@@ -347,3 +348,133 @@ def test_a_job_without_wheels_needs_no_cache_and_no_index(shelf: Path, tmp_path:
         pack.pack(replace(job_of("x", abis="cp39"), cache=Path("/proc/nowhere")), progress.Quiet())
     said = str(caught.value), caught.value.hint
     assert said == ("cannot make the cache /proc/nowhere: No such file or directory", "set XDG_CACHE_HOME")
+
+
+class TestWhatIsLeftOut:
+    FILES: ClassVar = {**APP, "pkg/__init__.py": "", "pkg/tests/x.py": "1", "pkg/x.a": "2"}
+
+    def test_it_is_told_and_another_layer(self, shelf: Path) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=self.FILES)
+        packed(shelf, "app", output=Path("whole"))
+        packed(shelf, "app", output=Path("trimmed"), trim=True)
+        packed(shelf, "app", output=Path("chosen"), exclude=("pkg/tests/*",))
+        whole, trimmed, chosen = (inspect.describe(Path(name)) for name in ("whole", "trimmed", "chosen"))
+        assert "left_out" not in whole["manifest"]
+        site = "lib/python/site-packages/pkg"
+        assert trimmed["manifest"]["left_out"] == {"app-1.0-py3-none-any.whl": [f"{site}/tests/x.py", f"{site}/x.a"]}
+        assert chosen["manifest"]["left_out"] == {"app-1.0-py3-none-any.whl": [f"{site}/tests/x.py"]}
+        assert len({one["layers"][0]["digest"] for one in (whole, trimmed, chosen)}) == 3
+
+    def test_a_pattern_that_matches_nothing(self, shelf: Path) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=self.FILES)
+        made = packed(shelf, "app", exclude=("pkg/test/*", "*.a"), trim=True)
+        assert made.warnings == ("--exclude 'pkg/test/*' matches no file",)
+        assert made.notes == ("left out of 1 wheels: 2 files; packer inspect --json lists them",)
+        assert refusal("x", exclude=("",)) == ("--exclude '': an empty pattern matches nothing", "")
+
+    def test_the_program_itself(self, shelf: Path) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=self.FILES)
+        message = "no module app to begin with: no wheel of cp311-manylinux_2_17_x86_64 has it"
+        assert refused(shelf, "app", exclude=("app.py",)) == (message, "was it left out by --exclude or --trim?")
+
+
+class TestBytecode:
+    def test_policies_that_contradict_each_other(self) -> None:
+        hint = "--bytecode used is what a recorded run imports: --profile-run 'ARGUMENTS'"
+        assert refusal("x", bytecode="used") == ("--bytecode used and no --profile-run", hint)
+        assert refusal("x", bytecode="all", profile_run=("",)) == ("--bytecode all and a --profile-run", hint)
+        assert refusal("x", bytecode="most") == ("not a policy for bytecode: 'most'", "all, used or none")
+        assert refusal("x", profile_run=("'",)) == ('--profile-run "\'": No closing quotation', "")
+        assert refusal("x", fast=True, small=True) == ("--fast and --small: only one of them can be", "")
+
+    def test_the_defaults(self) -> None:
+        assert job_of("x").bytecode is pack.Bytecode.NONE
+        assert job_of("x", profile_run=("--help",)).bytecode is pack.Bytecode.USED
+        assert (job_of("x").level, job_of("x", small=True).level) == (Level.DEFAULT, Level.SMALL)
+
+    def test_all_of_it(self, shelf: Path) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files={**APP, "other.py": "x = 1"})
+        tag = RUNNING.python.tag
+        made = packed(shelf, "app", abis=f"manylinux2014,{tag}", bytecode="all")
+        described = inspect.describe(Path("app"))
+        assert [layer["kind"] for layer in described["layers"]] == ["wheel", "app", "bytecode"]
+        assert described["layers"][2]["files"] == 2
+        assert made.notes == ()
+        name = made.slices[0].target.name
+        said = described["manifest"]["bytecode"]
+        assert said == {"policy": "all", "compiled_by": {name: platform.python_version()}}
+        assert inspect.verify(Path("app"))[1] == 3
+
+    def test_a_python_that_is_not_here(self, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=APP)
+        monkeypatch.setattr(sources, "find_interpreters", lambda: ())
+        made = packed(shelf, "app", abis="manylinux2014,cp39,cp311", bytecode="all")
+        assert made.notes == ("no interpreter here for cp39, cp311: its bytecode is made at first launches",)
+        assert inspect.describe(Path("app"))["manifest"]["bytecode"] == {"policy": "all", "compiled_by": {}}
+
+    def test_what_a_recorded_run_imports(self, shelf: Path) -> None:
+        files = {
+            "app.py": "import sys\ndef main():\n    if sys.argv[1:] == ['a b']: import used\n",
+            "used.py": "x = 1", "unused.py": "x = 1",
+        }  # fmt: skip
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=files)
+        abis = f"manylinux2014,{RUNNING.python.tag}"
+        found = {}
+        for run in ("", "'a b'"):
+            packed(shelf, "app", abis=abis, profile_run=(run,))
+            inspect.extract(Path("app"), Path(f"out{run}"))
+            found[run] = {path.name.partition(".")[0] for path in Path(f"out{run}").rglob("*.pyc")}
+        assert found == {"": {"app"}, "'a b'": {"app", "used"}}
+
+    @pytest.mark.parametrize(
+        ("source", "how"),
+        [
+            ("raise SystemExit(3)", "status 3"),
+            ("raise SystemExit('no such file')", "status 1: no such file"),
+            ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+        ],
+    )
+    def test_a_run_that_fails(self, shelf: Path, source: str, how: str) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files={"app.py": f"def main():\n    {source}"})
+        abis = f"manylinux2014,{RUNNING.python.tag}"
+        message = f"--profile-run '--x': it ended with {how}"
+        assert refused(shelf, "app", abis=abis, profile_run=("--x",)) == (message, "name a run that succeeds")
+
+    def test_a_run_that_no_slice_is_for(self, shelf: Path) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=APP)
+        message = "--profile-run '': no slice runs on this machine"
+        hint = "add the ABI of a Python that is here"
+        assert refused(shelf, "app", abis="manylinux2014,cp35", profile_run=("",)) == (message, hint)
+
+
+class TestPackingAgain:
+    def test_only_what_changed_is_made_anew(self, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No wheel is installed again, no blob of another layer is compressed again, and the bytes are the same."""
+        index.wheel(shelf, "dep", files={"dep.py": "x = 1\n" * 100})
+        Path("app.py").write_text("import dep\n" * 100)
+        first = packed(shelf, "app.py", "dep")
+        before = Path("app").read_bytes()
+        monkeypatch.setattr(wheels, "install", None)
+        made = []
+        compress = blobs._compress
+
+        def count(raw: bytes, *others: Any) -> bytes:
+            made.append(raw)
+            return compress(raw, *others)
+
+        monkeypatch.setattr(blobs, "_compress", count)
+        assert packed(shelf, "app.py", "dep").written == first.written
+        assert (Path("app").read_bytes(), made) == (before, [])
+        Path("app.py").write_text("import dep  # changed\n" * 100)
+        packed(shelf, "app.py", "dep")
+        assert len(made) == 1
+        assert b"changed" in made[0]
+
+    def test_a_damaged_cache(self, shelf: Path, tmp_path: Path) -> None:
+        index.wheel(shelf, "app", scripts=["app=app:main"], files=APP)
+        packed(shelf, "app")
+        (place,) = (tmp_path / "cache/fatpar-packer/installed").iterdir()
+        (place / "layer.json").write_text("{")
+        message, hint = refused(shelf, "app", output=Path("again"))
+        assert message.startswith(f"{place}/layer.json is damaged: ")
+        assert hint == f"remove {place}"

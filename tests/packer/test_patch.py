@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from support import archives, vectors
 from support.layers import SITE, write_tree
 
-from packer import archive, blobs, diff, layers, native, patch, reader, view
+from packer import archive, diff, layers, layout, native, patch, reader, view
+from packer.blobs import Level
 from packer.errors import PackError, UsageError
 from packer.model import LayerKind, Slice, Tool, ToolKind
 from packer.progress import Quiet
@@ -43,7 +44,7 @@ def write(
     modules: Mapping[str, Content],
     *,
     front: bytes = FRONT,
-    fast: bool = False,
+    level: Level = Level.DEFAULT,
     tags: tuple[str, ...] = ("cp39",),
 ) -> Path:
     """An archive of modules; the last tag's slice has one more layer, whose files lie in blobs of their own."""
@@ -60,7 +61,7 @@ def write(
             chosen = (wheel, own) if tag == tags[-1] else (wheel,)
             slices.append(Slice(target, archives.needs(target), chosen, view.links(chosen, target)[0], ("-I",)))
         tools = [Tool("app", ToolKind.PYTHON, f"{SITE}/own.py")]
-        archive.write(output, root / "front", slices, tools, {"version": 1}, lambda _: None, fast=fast)
+        archive.write(output, root / "front", slices, tools, {"version": 1}, lambda _: None, level=level)
     return output
 
 
@@ -120,10 +121,11 @@ def test_one_changed_line_takes_next_to_nothing(pair: tuple[Path, Path, bytes], 
     assert said["zstd"] == ".".join(map(str, zstandard.ZSTD_VERSION))
 
 
-@pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("other", [True, False])
-def test_however_the_two_were_compressed(tmp_path: Path, fast: bool, other: bool) -> None:
-    old, new = write(tmp_path / "old", PLAIN, fast=fast), write(tmp_path / "new", {**PLAIN, "a.py": "1"}, fast=other)
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("other", Level)
+def test_however_the_two_were_compressed(tmp_path: Path, level: Level, other: Level) -> None:
+    old = write(tmp_path / "old", PLAIN, level=level)
+    new = write(tmp_path / "new", {**PLAIN, "a.py": "1"}, level=other)
     assert patched(old, new, tmp_path)["size"] < 2000
 
 
@@ -156,13 +158,13 @@ def test_nothing_in_common(pair: tuple[Path, Path, bytes], tmp_path: Path) -> No
 
 def test_files_larger_than_a_blob(tmp_path: Path) -> None:
     """What is inserted at the front moves the end of one blob into the next."""
-    noise = random.Random(3).randbytes(blobs.BLOB_SIZE + 5000)
-    old = write(tmp_path / "old", {"a.bin": noise, "b.py": "1"}, fast=True)
-    new = write(tmp_path / "new", {"a.bin": noise[:100] + b"!" * 90_000 + noise[100:], "b.py": "2"}, fast=True)
+    noise = random.Random(3).randbytes(layout.BLOB_SIZE + 5000)
+    old = write(tmp_path / "old", {"a.bin": noise, "b.py": "1"}, level=Level.FAST)
+    new = write(tmp_path / "new", {"a.bin": noise[:100] + b"!" * 90_000 + noise[100:], "b.py": "2"}, level=Level.FAST)
     said = patched(old, new, tmp_path)
     assert said["size"] < 8000
     with reader.reading(new) as opened:
-        assert [bool(blob.encoding) for blob in opened.records("blob")] == [True, False]
+        assert [bool(blob.encoding) for blob in opened.records("blob")] == [False, True, False]
 
 
 def test_signatures_are_copied_or_brought(pair: tuple[Path, Path, bytes], tmp_path: Path) -> None:
@@ -200,36 +202,38 @@ TREES = st.dictionaries(
 )
 
 
-@given(TREES, TREES, st.booleans(), st.booleans(), st.sampled_from([FRONT, FRONT[:5000], b""]))
+@given(TREES, TREES, st.sampled_from(Level), st.booleans(), st.sampled_from([FRONT, FRONT[:5000], b""]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_change(old: dict[str, Content], new: dict[str, Content], fast: bool, grow: bool, front: bytes) -> None:
+def test_any_change(old: dict[str, Content], new: dict[str, Content], level: Level, grow: bool, front: bytes) -> None:
     with tempfile.TemporaryDirectory() as work:
         root = Path(work)
         before = write(root / "old", old, tags=("cp39", "cp311"))
-        after = write(root / "new", {**(old if grow else {}), **new}, fast=fast, front=front)
+        after = write(root / "new", {**(old if grow else {}), **new}, level=level, front=front)
         patched(before, after, root)
 
 
 # Compressing again ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fast", [True, False])
-def test_the_packers_own_ways_are_known(tmp_path: Path, fast: bool) -> None:
+@pytest.mark.parametrize("level", Level)
+def test_the_packers_own_ways_are_known(tmp_path: Path, level: Level) -> None:
     """If this fails, the packer compresses in a new way: ``RECIPES`` needs one more, beside the older ones."""
     content = b"".join(f"{number * number}\n".encode() for number in range(120_000))
-    path = write(tmp_path / "app", {"a.txt": content}, fast=fast)
+    path = write(tmp_path / "app", {"a.txt": content}, level=level)
     with reader.reading(path) as opened:
         (first, *_) = opened.records("blob")
         assert first.raw_size > 1 << 20
         stored = opened.read(first.offset, first.stored_size)
-        assert diff.recipe_of(opened.blob(0), stored) == (2 if fast else 1)
+        recipe = diff.recipe_of(opened.blob(0), stored)
+        assert recipe
+        assert patch.RECIPES[recipe] is level
         trailer = opened.pointer.trailer
         stored = opened.read(trailer.index_offset, trailer.index_size)
         assert diff.recipe_of(opened.raw_index(), stored, index=True) == 3
 
 
 def test_what_was_compressed_in_a_way_not_known_is_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blobs, "LEVEL", 7)
+    monkeypatch.setattr(patch, "RECIPES", {})
     old, new = write(tmp_path / "old", PLAIN), write(tmp_path / "new", {**PLAIN, "a.py": "1"})
     assert patched(old, new, tmp_path)["recompressed"] == 0
 
@@ -237,7 +241,7 @@ def test_what_was_compressed_in_a_way_not_known_is_brought(tmp_path: Path, monke
 def test_another_zstd_is_named_if_it_compresses_otherwise(
     pair: tuple[Path, Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch, "RECIPES", dict.fromkeys(patch.RECIPES, patch.Recipe(1, 24)))
+    monkeypatch.setattr(patch, "RECIPES", dict.fromkeys(patch.RECIPES, Level.FAST))
     assert refusal(pair[0], pair[2], tmp_path) == "patch is damaged: what it makes is not the new file"
     monkeypatch.setattr(patch, "ZSTD_VERSION", 1 << 16 | 4 << 8 | 9)
     needed = ".".join(map(str, zstandard.ZSTD_VERSION))
@@ -478,7 +482,7 @@ def test_limits_and_constants_are_documented() -> None:
 
 
 def test_recipes_are_documented() -> None:
-    head = "| recipe | level | window | how |\n"
-    found = {int(number): (int(level), window) for number, level, window, _ in rows(DOCUMENT.index(head))}
-    windows = {0: "the level's", 24: "2^24"}
-    assert found == {number: (one.level, windows[one.window_log]) for number, one in patch.RECIPES.items()}
+    head = "| recipe | level | how |\n"
+    found = {int(number): int(level) for number, level, _ in rows(DOCUMENT.index(head))}
+    known = {number: level.value if level else archive._INDEX_LEVEL for number, level in patch.RECIPES.items()}
+    assert found == known

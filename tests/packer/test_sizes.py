@@ -131,7 +131,7 @@ tool a executable x.py
 
 
 def test_bytecode_is_listed_under_its_layer(tmp_path: Path) -> None:
-    found = check(written(f"{BYTECODE}set layer[1].of = 0\nset layer[2].of = 0\n", tmp_path))
+    found = check(written(BYTECODE, tmp_path))
     (layer,) = found.layers
     assert found.unpacked == 10 + 20 + 13
     assert (layer.name, layer.unpacked, layer.adds, layer.bytecode) == ("x-1.0-py3-none-any", 10, 10, 23)
@@ -140,19 +140,11 @@ def test_bytecode_is_listed_under_its_layer(tmp_path: Path) -> None:
     assert "faint: bytecode" in sizes_html.page("app", found)
 
 
-@pytest.mark.parametrize(("first", "second"), [("NONE", "NONE"), ("2", "1"), ("1", "1")])
-def test_bytecode_of_no_modules_stands_for_itself(tmp_path: Path, first: str, second: str) -> None:
-    found = check(written(f"{BYTECODE}set layer[1].of = {first}\nset layer[2].of = {second}\n", tmp_path))
-    assert [(layer.name, layer.adds, layer.bytecode) for layer in found.layers] == [
-        ("x-1.0-py3-none-any", 10, 0), ("code", 20, 0), ("more", 3, 0),
-    ]  # fmt: skip
-
-
 def test_bytecode_as_a_delta(tmp_path: Path) -> None:
     blob = "add blob data=zz raw_size=23 encoding=1 base_count=1 bases[0]=0\n"
-    lies = "set blob[0].data = 0123456789\nset content[1].blob = 1\nset content[1].offset = 0\n"
-    lies += "set content[2].blob = 1\nset content[2].offset = 20\n"
-    found = check(written(f"{BYTECODE}{lies}{blob}set layer[1].of = 0\nset layer[2].of = 0\n", tmp_path))
+    lies = "set blob[0].data = 0123456789\nset content[0].blob = 2\nset content[0].offset = 0\n"
+    lies += "set content[1].blob = 2\nset content[1].offset = 20\nset content[2].blob = 0\n"
+    found = check(written(f"{BYTECODE}{lies}{blob}", tmp_path))
     assert found.slices[0].adds == Stored(10, 0, 0, 2)
     assert found.slices[0].fetches == 12
     assert found.layers[0].bytecode == 2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from packer import archive, boot, layers, native, view
+from packer import archive, boot, bytecode, layers, native, view
 from packer.model import LayerKind, Slice, Tool, ToolKind
 
 from .archives import needs, target
@@ -29,6 +29,8 @@ class Wanted:
     them has to have ``app.main``."""
     tag: str = "cp311"
     more: Sequence[Need] = ()
+    bytecode: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    """Wheel -> path of a module in it -> the content of its ``.pyc``."""
 
 
 def write(output: Path, slices: Sequence[Wanted], launcher: Path | None = None) -> Path:
@@ -47,8 +49,11 @@ def write(output: Path, slices: Sequence[Wanted], launcher: Path | None = None) 
 
 def _slice(wanted: Wanted, app: Layer, work: Path) -> Slice:
     one = target(wanted.tag)
-    parts = (*(_wheel(name, tree, work / name) for name, tree in wanted.wheels.items()), app)
-    return Slice(one, needs(one, *wanted.more), parts, view.links(parts, one)[0], boot.flags(one))
+    wheels = {name: _wheel(name, tree, work / name) for name, tree in wanted.wheels.items()}
+    parts = (*wheels.values(), app)
+    tag = bytecode.cache_tag(one.python)
+    compiled = [_bytecode(wheels[of], tag, made, work / f"{of}.pyc") for of, made in wanted.bytecode.items()]
+    return Slice(one, needs(one, *wanted.more), (*parts, *compiled), view.links(parts, one)[0], boot.flags(one))
 
 
 def _wheel(name: str, tree: Mapping[str, Content], root: Path) -> Layer:
@@ -56,3 +61,10 @@ def _wheel(name: str, tree: Mapping[str, Content], root: Path) -> Layer:
     for path in (root / "bin").glob("*"):
         path.chmod(0o755)
     return layers.read(f"{name}-1.0-py3-none-any", LayerKind.WHEEL, [(path, path.name) for path in root.iterdir()])
+
+
+def _bytecode(of: Layer, tag: str, made: Mapping[str, bytes], root: Path) -> Layer:
+    write_tree({f"{module.removesuffix('.py')}.{tag}.pyc": content for module, content in made.items()}, root)
+    places = [(path, path.name) for path in root.iterdir()]
+    entries = [entry for source, path in places for entry in layers.tree(source, path)]
+    return layers.layer(f"{of.name} {tag}", LayerKind.BYTECODE, entries, of=of, tag=tag)

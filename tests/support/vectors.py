@@ -150,7 +150,10 @@ def _inherited(vector: Vector) -> list[Statement]:
 
 def _written(statements: Sequence[Statement], work: Path, front: bytes) -> bytes:
     (work / "front").write_bytes(front)
-    found = {one.words[1]: _layer(one, work) for one in statements if one.verb == "layer"}
+    found: dict[str, Layer] = {}
+    for one in statements:
+        if one.verb == "layer":
+            found[one.words[1]] = _layer(one, work, next(iter(found.values()), None))
     slices = [_slice(one, found) for one in statements if one.verb == "slice"]
     tools = [_tool(one) for one in statements if one.verb == "tool"]
     manifest = next((json.loads(text(one.words[1])) for one in statements if one.verb == "manifest"), {"version": 1})
@@ -158,10 +161,12 @@ def _written(statements: Sequence[Statement], work: Path, front: bytes) -> bytes
     return (work / "written").read_bytes()
 
 
-def _layer(statement: Statement, work: Path) -> Layer:
+def _layer(statement: Statement, work: Path, first: Layer | None) -> Layer:
+    """A layer; bytecode is that of the first one."""
     _, name, kind = statement.words
     entries = [_entry(words, work / f"{name}-{number}") for number, words in enumerate(statement.below)]
-    return layers.layer(name, LayerKind[kind.upper()], entries)
+    of = first if kind == "bytecode" else None
+    return layers.layer(name, LayerKind[kind.upper()], entries, of=of)
 
 
 def _entry(words: tuple[str, ...], source: Path) -> Entry:

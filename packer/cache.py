@@ -1,4 +1,4 @@
-"""The packer's cache of compressed blobs: packing again compresses only what has changed."""
+"""What took long to work out, kept from one run of the packer to the next: blobs, and what was read from files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 _KEPT_FOR = 30 * 24 * 3600
-"""Seconds since a blob was last packed until it is thrown away."""
+"""Seconds since something was last used until it is thrown away."""
 
 _DIGEST = hashlib.sha256().digest_size
 
 
-class BlobCache:
-    """Files of stored bytes below one directory, each with its own digest before it.
+class Cache:
+    """Bytes in files below one directory, each with its own digest before it.
 
     It only saves work: what cannot be read, or is not what was written, counts as not there, and what cannot be written
     is not kept. So a full disk or another user's directory is no failure.
@@ -33,10 +33,10 @@ class BlobCache:
             os.utime(path)
         except OSError:
             return None
-        stored = whole[_DIGEST:]
-        return stored if hashlib.sha256(stored).digest() == whole[:_DIGEST] else None
+        kept = whole[_DIGEST:]
+        return kept if hashlib.sha256(kept).digest() == whole[:_DIGEST] else None
 
-    def put(self, name: bytes, stored: bytes) -> None:
+    def put(self, name: bytes, kept: bytes) -> None:
         """Keep bytes under a name."""
         path = self._path(name)
         with contextlib.suppress(OSError):
@@ -44,15 +44,15 @@ class BlobCache:
             descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(hashlib.sha256(stored).digest())
-                    file.write(stored)
+                    file.write(hashlib.sha256(kept).digest())
+                    file.write(kept)
                 os.replace(temporary, path)
             except BaseException:
                 os.unlink(temporary)
                 raise
 
     def sweep(self) -> None:
-        """Throw away what was not packed for long, and what killed runs left."""
+        """Throw away what was not used for long, and what killed runs left."""
         before = time.time() - _KEPT_FOR
         with contextlib.suppress(OSError):
             for path in self._directory.glob("*/*"):
