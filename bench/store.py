@@ -29,7 +29,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "csvs-to-sqlite==1.3.1": ("csvs-to-sqlite", "--help"),
     "exchange-calendars==4.13.2": ("ecal", "XNYS", "2024"),
     "pysradb==2.5.1": ("pysradb", "--help"),
-    "GEOparse==2.0.4": (),
+    "pandas-schema==0.3.6": (),
     "eurostat==1.1.1": (),
     "fredapi==0.5.2": (),
     "sdmx1==2.28.0": (),
@@ -39,7 +39,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 }
 """Requirement -> its command and arguments for it; empty: it has none, and a program that imports it is packed."""
 
-MODULES = {"sdmx1": "sdmx", "tabula-py": "tabula"}
+MODULES = {"sdmx1": "sdmx", "tabula-py": "tabula", "pandas-schema": "pandas_schema"}
 """Distribution -> its module, if that is called otherwise."""
 
 GOAL = 1.03
