@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import asdict, dataclass, replace
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from unittest import mock
 
 from measure import Command, alternate, pack_fat, table
 
-from packer import layout, pack, sizes
+from packer import layout, pack, pairs, sizes
 from packer.cache import Cache
 
 if TYPE_CHECKING:
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 
     from packer.layout import Layout
     from packer.model import Layer
+    from packer.pairs import File, Key
 
 INPUTS = ("numpy==2.0.2", "pandas==2.2.3")
 ENTRY = "pandas:show_versions"
-ABIS = "cp39,cp310"
-"""The second is a delta."""
+TWO, SIX = "cp39,cp310", "cp38,cp39,cp310,cp311,cp312,cp313"
 
 HTTPIE = "httpie==3.2.4"
 RUNS = 7
@@ -70,51 +69,57 @@ def small_blobs() -> Iterator[None]:
 @contextlib.contextmanager
 def by_path() -> Iterator[None]:
     """Lay files side by side as they are in their directories."""
-    likeness = property(lambda file: ("", file.entry.path, file.entry.size, file.entry.sha256))
-    with mock.patch.object(layout._File, "likeness", likeness):
+    with mock.patch.object(layout, "_likeness", lambda file: (file.entry.path, file.entry.sha256)):
         yield
 
 
 @contextlib.contextmanager
 def no_deltas() -> Iterator[None]:
     """Let every file stand for itself."""
-    with mock.patch.object(layout._Desk, "_base", return_value=None):
+    with mock.patch.object(pairs, "pair", return_value={}):
+        yield
+
+
+@contextlib.contextmanager
+def one_base() -> Iterator[None]:
+    """Let nothing but what the first slice has be a base."""
+    with mock.patch.object(pairs, "_alone", lambda costs, given: given):
         yield
 
 
 @contextlib.contextmanager
 def sources_alone() -> Iterator[None]:
     """Let sources be no deltas of their bytecode."""
-    base = layout._Desk._base
-
-    def alone(desk: layout._Desk, file: layout._File, *, every: bool) -> layout._File | None:
-        return base(desk, file, every=every and file.kind is not layout._Kind.TEXT)
-
-    with mock.patch.object(layout._Desk, "_base", alone):
+    with _paired_otherwise(lambda _: {}):
         yield
-
-
-class _SourcesFirst(IntEnum):
-    """The order in which bytecode comes after what it was made of."""
-
-    TEXT = 1
-    BYTECODE = 2
-    CODE = 3
 
 
 @contextlib.contextmanager
 def bytecode_of_sources() -> Iterator[None]:
     """Let bytecode be a delta of its source, for every Python, instead of sources of the first Python's bytecode."""
-    base = layout._Desk._base
 
-    def turned(desk: layout._Desk, file: layout._File, *, every: bool) -> layout._File | None:
-        if file.kind.name == "BYTECODE":
-            kind: Any = _SourcesFirst.TEXT
-            candidates = desk.bases.get((file.own, kind, file.name[:-1]), [])
-            return candidates[0] if candidates else base(desk, file, every=every)
-        return base(desk, file, every=False)
+    def turned(found: Sequence[File]) -> dict[Key, Key]:
+        sources = {file.name: file.key for file in found if file.kind is pairs.Kind.TEXT and file.entry.size}
+        compiled = [file for file in found if file.kind is pairs.Kind.BYTECODE]
+        return {file.key: sources[file.name[:-1]] for file in compiled if file.name[:-1] in sources}
 
-    with mock.patch.object(layout, "_Kind", _SourcesFirst), mock.patch.object(layout._Desk, "_base", turned):
+    with _paired_otherwise(turned):
+        yield
+
+
+@contextlib.contextmanager
+def _paired_otherwise(more: Callable[[Sequence[File]], dict[Key, Key]]) -> Iterator[None]:
+    """Let sources stand for themselves, and pair as a function says."""
+    pair = pairs.pair
+
+    def otherwise(found: Sequence[File], cache: Cache | None) -> dict[Key, Key]:
+        bytecode = {file.key for file in found if file.kind is pairs.Kind.BYTECODE}
+        sources = {file.key for file in found if file.kind is pairs.Kind.TEXT}
+        changed = more(found)
+        kept = {one: base for one, base in pair(found, cache).items() if not (one in sources and base in bytecode)}
+        return {one: base for one, base in (kept | changed).items() if base not in changed}
+
+    with mock.patch.object(pairs, "pair", otherwise):
         yield
 
 
@@ -125,34 +130,32 @@ class _Row:
     way: str
     first: int
     """Bytes that the first slice adds."""
-    second: int
+    others: int
 
 
-WITHOUT_BYTECODE = (as_it_is, without_filter, small_blobs, by_path, no_deltas)
-WITH_BYTECODE = (as_it_is, sources_alone, bytecode_of_sources)
-
-COMPARED: Sequence[tuple[tuple[str, ...], str, str, bool, Sequence[_Way]]] = (
-    (INPUTS, ENTRY, "none", True, WITHOUT_BYTECODE),
-    ((HTTPIE,), "httpie.__main__:main", "all", False, WITH_BYTECODE),
+COMPARED: Sequence[tuple[tuple[str, ...], str, str, str, Sequence[_Way]]] = (
+    (INPUTS, ENTRY, TWO, "none", (as_it_is, without_filter, small_blobs, by_path, no_deltas)),
+    ((HTTPIE,), "httpie.__main__:main", SIX, "all", (as_it_is, one_base, sources_alone, bytecode_of_sources)),
+    (("regex==2025.11.3",), "regex:escape", f"{SIX},cp314", "none", (as_it_is, one_base, no_deltas)),
 )
-"""What is packed, what it calls, with which bytecode, whether with ``--fast``, since it takes long, and which ways."""
+"""What is packed, what it calls, for which ABIs, with which bytecode, in which ways; ``--fast``, as it takes long."""
 
 
 def measure_layout(shop: Shop, found: Findings) -> None:
     """Measure how files are laid out and filtered."""
     rows = []
-    for inputs, entry, bytecode, fast, ways in COMPARED:
+    for inputs, entry, abis, bytecode, ways in COMPARED:
         for way in ways:
             output = shop.work / way.__name__
             with way():
-                pack_fat(output, inputs, ABIS, entry=entry, bytecode=bytecode, fast=fast)
-            first, second = (one.adds.total for one in sizes.measure(output).slices)
-            rows.append(_Row(inputs, bytecode, way.__name__.replace("_", " "), first, second))
-    shown = table(f"what {ABIS} add: bytes, and beside what is done now", "", "first ABI", "", "second ABI", "")
+                pack_fat(output, inputs, abis, entry=entry, bytecode=bytecode, fast=True)
+            first, *others = (one.adds.total for one in sizes.measure(output).slices)
+            rows.append(_Row(inputs, bytecode, way.__name__.replace("_", " "), first, sum(others)))
+    shown = table("with --fast: bytes, and beside what is done now", "", "first ABI", "", "other ABIs", "")
     now = rows[0]
     for row in rows:
         now = row if row.way == "as it is" else now
-        cells = [f"{row.first:,}", f"{row.first / now.first:.3f}", f"{row.second:,}", f"{row.second / now.second:.3f}"]
+        cells = [f"{row.first:,}", f"{row.first / now.first:.3f}", f"{row.others:,}", f"{row.others / now.others:.3f}"]
         shown.add_row(f"{' '.join(row.inputs)}, bytecode {row.bytecode}: {row.way}", *cells)
     found.add("layout", [asdict(row) for row in rows], shown)
 

@@ -306,7 +306,7 @@ def is_here(*commands: str) -> bool:
     return not missing
 
 
-def measure(work: Path, abi: str, *, first: int, second: int) -> Findings:
+def measure(work: Path, abi: str, *, first: int, second: int, quiet: bool) -> Findings:
     """Make everything in ``work`` and time it.
 
     :param first: number of first launches per tool.
@@ -318,7 +318,7 @@ def measure(work: Path, abi: str, *, first: int, second: int) -> Findings:
     httpie = Program("http", "httpie", "httpie", "httpie.__main__:main", ("--version",))
     archives = {one: pack_fat(work / one.name, [one.requirement], abi, entry=one.entry) for one in (httpie, nothing)}
     place = Place(work, chosen_python(archives[nothing].path), abi)
-    found = Findings({"python": str(place.python)}, [])
+    found = Findings({"python": str(place.python)}, quiet)
     for program, archive in archives.items():
         launches = time_launches(program, make_tools(program, archive, place), place, first=first, second=second)
         times = {"first": as_json(launches.first), "second": as_json(launches.second)}
@@ -364,11 +364,11 @@ def main() -> None:
     options.directory.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory.resolve()))
     try:
-        found = measure(work, options.abi, first=options.first, second=options.runs)
+        found = measure(work, options.abi, first=options.first, second=options.runs, quiet=options.json)
     finally:
         run(["chmod", "-R", "u+w", str(work)])
         shutil.rmtree(work)
-    tell(found.values, found.tables, before, as_json=options.json)
+    tell(found.values, [], before, as_json=options.json)
 
 
 if __name__ == "__main__":

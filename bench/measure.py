@@ -230,12 +230,14 @@ class Findings:
     """What was measured so far, for a program and for people."""
 
     values: dict[str, Any]
-    tables: list[Table]
+    quiet: bool
+    """Nobody reads the tables."""
 
     def add(self, name: str, value: object, *tables: Table) -> None:
-        """Put a measurement at the end."""
+        """Put a measurement at the end, and print its tables: an hour's work is not lost with what fails after it."""
         self.values[name] = value
-        self.tables += tables
+        for each in () if self.quiet else tables:
+            show(each)
 
 
 def tell(result: Mapping[str, Any], tables: Sequence[Table], before: Mapping[str, Any], *, as_json: bool) -> None:
@@ -248,13 +250,17 @@ def tell(result: Mapping[str, Any], tables: Sequence[Table], before: Mapping[str
         print(json.dumps({"version": 1, "machine": {**before, "load_after": load}, **result}, indent=2))
         return
     print(f"{before['cpu']}, {before['cpus']} CPUs, Linux {before['kernel']}, load {before['load']:.1f} to {load:.1f}")
-    console = Console(width=160, highlight=False)
     for each in tables:
-        # rich would wrap a title to the width of its table
-        title, each.title = each.title, None
-        with console.capture() as text:
-            console.print(each)
-        print(f"\n{title}\n\n{text.get().strip()}")
+        show(each)
+
+
+def show(one: Table) -> None:
+    """Print a table."""
+    console = Console(width=160, highlight=False)
+    title, one.title = one.title, None  # rich would wrap a title to the width of its table
+    with console.capture() as text:
+        console.print(one)
+    print(f"\n{title}\n\n{text.get().strip()}", flush=True)
 
 
 def table(title: str, *columns: str) -> Table:

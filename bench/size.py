@@ -191,9 +191,9 @@ def zstd_version() -> str:
     return run(["zstd", "--version"]).strip(" *\n")
 
 
-def measure(names: Iterable[str], work: Path, *, patches: bool) -> Findings:
+def measure(names: Iterable[str], work: Path, *, patches: bool, quiet: bool) -> Findings:
     """Run benchmarks in a directory."""
-    shop, found = Shop(work, patches), Findings({"zstd": zstd_version()}, [])
+    shop, found = Shop(work, patches), Findings({"zstd": zstd_version()}, quiet)
     for name in names:
         BENCHMARKS[name](shop, found)
     found.add("contents", [{"archive": one.archive, **one.counts} for one in shop.checked], shop.show_checked())
@@ -219,13 +219,13 @@ def main() -> None:
     options.directory.mkdir(exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory.resolve()))
     try:
-        found = measure(options.names or BENCHMARKS, work, patches=not options.no_patches)
+        found = measure(options.names or BENCHMARKS, work, patches=not options.no_patches, quiet=options.json)
     finally:
         run(["chmod", "-R", "u+w", str(work)])
         shutil.rmtree(work)
     if not options.json:
-        print(found.values["zstd"])
-    tell(found.values, found.tables, before, as_json=options.json)
+        print(f"\n{found.values['zstd']}")
+    tell(found.values, [], before, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -498,8 +498,27 @@ needspython(const struct archive *ar, const struct slice *s)
 	return 0;
 }
 
+/* whether the slice's bytecode is of its own layers, and no two of one; owner, compiled: number of the last slice, plus one */
+static int
+compileditsown(const struct archive *ar, uint32_t i, const uint32_t *owner, uint32_t *compiled)
+{
+	const struct slice *s = &ar->slices[i];
+	const struct layer *l;
+	uint32_t k;
+
+	for (k = 0; k < s->layer_count; k++) {
+		l = &ar->layers[ar->refs[s->first_layer + k]];
+		if (l->kind != LAYER_BYTECODE)
+			continue;
+		if (owner[l->of] != i + 1 || compiled[l->of] == i + 1)
+			return 0;
+		compiled[l->of] = i + 1;
+	}
+	return 1;
+}
+
 static enum archive_status
-checkslice(struct archive *ar, uint32_t i, uint32_t *owner)
+checkslice(struct archive *ar, uint32_t i, uint32_t *owner, uint32_t *compiled)
 {
 	const struct slice *s = &ar->slices[i];
 	const char *python_dir = archivestring(ar, s->python_dir);
@@ -519,6 +538,8 @@ checkslice(struct archive *ar, uint32_t i, uint32_t *owner)
 			return indexdamaged(ar, "slice", i, "a layer does not exist");
 		owner[ar->refs[s->first_layer + k]] = i + 1;
 	}
+	if (!compileditsown(ar, i, owner, compiled))
+		return indexdamaged(ar, "slice", i, "its bytecode is not of one of its layers each");
 	for (k = 0; k < s->flag_count; k++)
 		if (!isstring(ar, ar->refs[s->first_flag + k]))
 			return indexdamaged(ar, "slice", i, "an option is no string");
@@ -529,6 +550,7 @@ static enum archive_status
 checkslices(struct archive *ar)
 {
 	uint32_t *owner CLEANUP(freemem) = xcalloc(ar->layer_count, sizeof(*owner));
+	uint32_t *compiled CLEANUP(freemem) = xcalloc(ar->layer_count, sizeof(*compiled));
 	uint64_t needs = 0, refs = 0, links = 0;
 	enum archive_status status;
 	const struct slice *s;
@@ -543,7 +565,7 @@ checkslices(struct archive *ar)
 		    !claim(&refs, s->first_flag, s->flag_count, ar->ref_count) ||
 		    (s->interpreter != NONE && s->interpreter >= ar->layer_count))
 			return indexdamaged(ar, "slice", i, "a reference is out of bounds");
-		status = checkslice(ar, i, owner);
+		status = checkslice(ar, i, owner, compiled);
 		if (status)
 			return status;
 	}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from packer import blobs, facts, layout, native, reader
+from packer import blobs, facts, layout, native, pairs, reader
 from packer.blobs import Level
 from packer.files import replacing
 from packer.model import EntryKind, Layer, Need, Slice, Tool
@@ -66,7 +66,7 @@ def write(
     :param cache: where compressed blobs are kept.
     :raises PackError: if it cannot be written, a file cannot be read, or the format has no room for what is packed.
     """
-    laid = layout.lay_out([one.layers for one in slices], own=own)
+    laid = layout.lay_out([one.layers for one in slices], own=own, cache=cache)
     start = launcher.read_bytes()
     compressing = blobs.compress(laid.drafts, level, progress, cache)
     with replacing(output, mode=0o777) as file, closing(compressing) as compressed:
@@ -115,7 +115,7 @@ class _Tables:
     layers: dict[_Identity, int] = field(default_factory=dict)
     names: Counter[str] = field(default_factory=Counter)
     """Of layers."""
-    contents: dict[layout.Key, int] = field(default_factory=dict)
+    contents: dict[pairs.Key, int] = field(default_factory=dict)
 
     def add(self, kind: str, /, **values: object) -> int:
         """Append a record; its index."""
@@ -146,7 +146,7 @@ def _index(
     slices: Sequence[Slice],
     tools: Sequence[Tool],
     manifest: Mapping[str, object],
-    places: Mapping[layout.Key, layout.Content],
+    places: Mapping[pairs.Key, layout.Content],
 ) -> _Index:
     """Make the index.
 
@@ -205,7 +205,7 @@ def _add_layer(tables: _Tables, layer: Layer) -> int:
         if entry.kind is EntryKind.LINK:
             value = tables.string(entry.link)
         else:
-            value = 0 if entry.kind is EntryKind.DIR else tables.contents[layout.key(entry)]
+            value = 0 if entry.kind is EntryKind.DIR else tables.contents[pairs.key(entry)]
         tables.add("entry", path=tables.string(entry.path), kind=entry.kind.value, value=value)
     tables.layers[_identity(layer)] = tables.add(
         "layer", name=tables.string(layer.name + again), kind=layer.kind.value, first_entry=first,

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.layers import SITE, layer
 
-from packer import layout, native
+from packer import layout, native, pairs
 from packer.layout import BLOB_SIZE, Content
 from packer.model import Entry, EntryKind, Layer, LayerKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from packer.layout import Draft, Layout
@@ -43,10 +43,10 @@ def check(laid: Layout, slices: Sequence[Sequence[Layer]]) -> None:
     for draft in laid.drafts:
         starts.append(starts[-1] + draft.size)
     entries = [entry for one in slices for layer in one for entry in layer.entries if entry.source]
-    assert set(laid.places) == {layout.key(entry) for entry in entries}
+    assert set(laid.places) == {pairs.key(entry) for entry in entries}
     assert sum(draft.size for draft in laid.drafts) == layout.raw_size(slices)
     for entry in entries:
-        place = laid.places[layout.key(entry)]
+        place = laid.places[pairs.key(entry)]
         start = starts[place.blob] + place.offset
         assert hashlib.sha256(raw[start : start + place.size]).digest() == entry.sha256
     for number, draft in enumerate(laid.drafts):
@@ -56,8 +56,8 @@ def check(laid: Layout, slices: Sequence[Sequence[Layer]]) -> None:
         assert all(base < number and not laid.drafts[base].bases for base in draft.bases)
 
 
-def lay_out(slices: Sequence[Sequence[Layer]], **options: set[bytes]) -> Layout:
-    laid = layout.lay_out(slices, **options)
+def lay_out(slices: Sequence[Sequence[Layer]], own: Collection[bytes] = ()) -> Layout:
+    laid = layout.lay_out(slices, own=own)
     check(laid, slices)
     return laid
 
@@ -136,7 +136,7 @@ def test_what_is_worked_on_lies_behind_the_rest(tmp_path: Path) -> None:
 )
 def test_a_content_at_the_end_of_a_blob(tmp_path: Path, before: int, place: Content) -> None:
     one = layer("x", {"a": noise(before, 1), "b": noise(3, 2)}, tmp_path)
-    assert lay_out([[one]]).places[layout.key(one.entries[1])] == place
+    assert lay_out([[one]]).places[pairs.key(one.entries[1])] == place
 
 
 def test_a_file_larger_than_two_blobs(tmp_path: Path) -> None:

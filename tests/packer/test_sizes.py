@@ -120,10 +120,9 @@ BYTECODE = """
 layer x-1.0-py3-none-any wheel
   file x.py "0123456789"
 layer code bytecode
-  file x.pyc "01234567890123456789"
-layer more bytecode
-  file y.pyc "abc"
   file x.py "0123456789"
+  file x.pyc "01234567890123456789"
+  file y.pyc "abc"
 slice cp39 manylinux_2_17_x86_64
   need python name=cp39
 tool a executable x.py
@@ -213,7 +212,7 @@ def laid(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int]], list[tuple[
 
 
 @settings(max_examples=25, deadline=None)
-@given(laid(), st.lists(st.booleans(), min_size=6, max_size=6), st.sampled_from(["one", "two", "one two"]))
+@given(laid(), st.lists(st.booleans(), min_size=6, max_size=6), st.sampled_from(["one", "one two"]))
 def test_sums_are_exact_however_contents_lie(
     drawn: tuple[list[int], list[tuple[int, int]], list[tuple[int, int, int]]], deltas: list[bool], used: str
 ) -> None:
