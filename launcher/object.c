@@ -279,3 +279,16 @@ objectsweep(int parent)
 			removetree(parent, d->d_name);
 	closedir(dir);
 }
+
+void
+objectremovestale(int parent, const char *name, const char *made)
+{
+	char now[64];
+
+	if (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	/* whatever is published has its made from the start */
+	objectmade(parent, name, now);
+	if (strcmp(now, made) == 0)
+		objectremove(parent, name);
+}

@@ -39,6 +39,12 @@ void objectforget(int parent, const char *name);
 /* move a published object out of the way and remove it */
 int objectremove(int parent, const char *name);
 
+/*
+ * remove an object that cannot be used and has this mark, unless another launch, where locks do not work, has put a new
+ * one there since
+ */
+void objectremovestale(int parent, const char *name, const char *made);
+
 /* remove a directory that nobody uses, and what is in it */
 int removetree(int parent, const char *name);
 

@@ -264,7 +264,7 @@ def _alone(costs: Sequence[Sequence[int]], given: Sequence[int]) -> list[int]:
 
 def _costs(samples: Sequence[Sequence[File]], cache: Cache | None) -> list[list[int]]:
     """Estimate bytes of each as a delta against each, and of itself where it meets itself."""
-    said = [f"1 pairs {zstandard.ZSTD_VERSION}"]
+    said = [f"pairs {zstandard.ZSTD_VERSION} {_LEVEL} {_HASH_LOG} {_PARTS} {_PART} {_SLACK}"]
     said += [" ".join(file.entry.sha256.hex() for file in sample) for sample in samples]
     name = hashlib.sha256("\n".join(said).encode()).digest()
     kept = cache.get(name) if cache else None

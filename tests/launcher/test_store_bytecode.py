@@ -265,21 +265,6 @@ def test_what_is_damaged_is_not_put_anywhere(enter: Enter, store: Store, tmp_pat
     assert done.whole == (125, b"", said.encode())
 
 
-@pytest.mark.hosts
-def test_of_a_layer_that_is_not_the_slice_s_it_is_left_alone(enter: Enter, store: Store, tmp_path: Path) -> None:
-    other = slices.Wanted({"other": {f"{SITE}/part/one.py": "word = 1\n"}, "app": {f"{SITE}/app.py": ""}}, "cp39")
-    tool = slices.write(tmp_path / "tool", [other, wanted()])
-    with reading(tool) as archive:
-        number = [archive.string(one.name) for one in archive.records("layer")].index("other-1.0-py3-none-any")
-    changed(tool, NAME, 40, number.to_bytes(4, "little"))
-    far = enter("bookworm", {tool: TOOL})
-    for _ in range(2):
-        assert far.run([TOOL]).whole == TEXT
-        far.root("rm -r /home/u/.cache/fatpar/v1/plans /home/u/.cache/fatpar/v1/views")
-    assert len(store.names("layers")) == 3
-    assert store.leftovers() == store.broken() == []
-
-
 # Killed, and crashed --------------------------------------------------------------------------------------------
 
 
