@@ -14,7 +14,7 @@ from unittest import mock
 
 from measure import Command, alternate, pack_fat, table
 
-from packer import layout, pack, pairs, sizes
+from packer import layout, pack, pairs, resolve, sizes
 from packer.cache import Cache
 
 if TYPE_CHECKING:
@@ -187,6 +187,33 @@ def measure_levels(shop: Shop, found: Findings) -> None:
         ratio = row["bytes"] / rows["default"]["bytes"]
         shown.add_row(name, f"{row['bytes']:,}", f"{ratio:.3f}", f"{row['seconds']:.0f}")
     found.add("levels", rows, shown)
+
+
+def measure_repack(shop: Shop, found: Findings) -> None:
+    """Measure packing again after an edit of the program's own code."""
+    script = shop.work / "repacked.py"
+    inputs = [*INPUTS, str(script)]
+    resolving = 0.0
+
+    def timed(*arguments: Any, **more: Any) -> Any:
+        nonlocal resolving
+        start = time.perf_counter()
+        resolved = resolve.resolve(*arguments, **more)
+        resolving = time.perf_counter() - start
+        return resolved
+
+    rows = []
+    with mock.patch.object(pack, "resolve", mock.Mock(wraps=resolve, resolve=timed)):
+        for number in range(4):
+            script.write_text(f"import pandas\nprint({number})\n")
+            start = time.perf_counter()
+            pack_fat(shop.work / "repacked", inputs, "cp39,cp310,cp311,cp312")
+            rows.append({"seconds": time.perf_counter() - start, "resolving": resolving})
+    shown = table("numpy, pandas and a script, four ABIs: seconds", "", "all", "but resolving")
+    for number, row in enumerate(rows):
+        name = f"again, edit {number}" if number else "first, most of it from the cache if it was packed before"
+        shown.add_row(name, f"{row['seconds']:.1f}", f"{row['seconds'] - row['resolving']:.1f}")
+    found.add("repack", rows, shown)
 
 
 def measure_bytecode(shop: Shop, found: Findings) -> None:

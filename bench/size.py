@@ -141,6 +141,7 @@ BENCHMARKS: Mapping[str, Callable[[Shop, Findings], None]] = {
     "first": first.measure,
     "layout": choices.measure_layout,
     "levels": choices.measure_levels,
+    "repack": choices.measure_repack,
     "bytecode": choices.measure_bytecode,
 }
 

@@ -145,9 +145,8 @@ def _add_patches(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             command.add_argument(word.lower(), type=Path, metavar=word)
         command.add_argument("-o", "--output", type=Path, metavar=out, required=True, help="the file to write")
         command.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+        command.add_argument("--json", action="store_true", help="print what came of it as JSON")
         command.set_defaults(run=run)
-        if name == "diff":
-            command.add_argument("--json", action="store_true", help="print what came of it as JSON")
 
 
 def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -357,6 +356,8 @@ def _patch(options: argparse.Namespace) -> int:
 
     with progress.showing(quiet=options.quiet) as bar:
         made = patch.apply(options.old, options.patch, options.output, bar)
-    if not options.quiet:
+    if options.json:
+        _print_json({"version": 1, "file": str(made.path), "size": made.size, "id": made.archive_id})
+    elif not options.quiet:
         print(f"{options.output}: {made.size:,} bytes, archive {made.archive_id}")
     return 0

@@ -6,21 +6,15 @@ Whether a host has all that is the launcher's to judge.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 import re
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import lief
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from packer import facts
+from packer import elf, facts
 from packer.errors import PackError
 from packer.imports import stdlib_imports
 from packer.model import Layer, Need, NeedKind, Platform, PythonAbi, Target
@@ -30,51 +24,8 @@ if TYPE_CHECKING:
 
     from packer.cache import Cache
 
-_ELF_HEADER = 64
-"""Bytes of a 64-bit file's header; lief reads past the end of a shorter file."""
-
 _OTHER_ABI = re.compile(r"\.(cpython-|pypy|graalpy|abi3)[^/]*\.so$")
 """Tagged for some Python; to be asked only of names that the slice's Python does not take."""
-
-
-@dataclass(frozen=True)
-class ElfFile:
-    """What an ELF executable or shared object says of itself."""
-
-    layer: str
-    path: str
-    """In the layer."""
-    machine: int
-    """``e_machine``."""
-    bits: int
-    """32 or 64."""
-    soname: str
-    needed: tuple[str, ...]
-    """DT_NEEDED."""
-    nodes: tuple[tuple[str, str], ...]
-    """Library and symbol-version node that it must have; those marked weak are not here, the loader only warns."""
-    interpreter: str
-    """PT_INTERP of an executable."""
-    kernel: int
-    """Least kernel by the GNU ABI note, ``a << 16 | b << 8 | c``; 0: not said."""
-    cpu: int
-    """x86-64 level that the GNU property calls needed; 0: not said."""
-    module_of: tuple[int, ...]
-    """Major versions of Python whose function for entering an extension module of the file's name it exports."""
-
-    @property
-    def name(self) -> str:
-        """Last component of the path."""
-        return self.path.rpartition("/")[2]
-
-    @property
-    def libc(self) -> str:
-        """``glibc`` or ``musl``; ``""`` if it asks for neither, as what is linked statically."""
-        if "/ld-musl-" in self.interpreter or any(re.match(r"libc\.(musl-|so$)", name) for name in self.needed):
-            return "musl"
-        if "/ld-linux" in self.interpreter or any(facts.LIBC_PARTS["glibc"].fullmatch(name) for name in self.needed):
-            return "glibc"
-        return ""
 
 
 class Use(Enum):
@@ -92,7 +43,7 @@ class Use(Enum):
 class Judged:
     """An ELF file and its part in a slice."""
 
-    file: ElfFile
+    file: elf.File
     use: Use
     reason: str = ""
     """Why it is left out."""
@@ -122,49 +73,13 @@ def needs(
     found = {
         Need(NeedKind.MACHINE, name=target.platform.arch, number=facts.architectures()[target.platform.arch]),
         *_python_needs(target.python, requires_python),
-        *_native_needs(judge(elf_report(layers, cache), target), target.platform),
+        *_native_needs(judge(elf.report(layers, cache), target), target.platform),
         *(Need(NeedKind.STDLIB, name=name) for name in stdlib_imports(target, layers, entry_modules, cache)),
     }
     return tuple(sorted(found))
 
 
-def elf_report(layers: Sequence[Layer], cache: Cache | None = None) -> tuple[ElfFile, ...]:
-    """Read every ELF executable and shared object, found by its first bytes, whatever its name.
-
-    Objects, archives and what cannot be parsed are not reported: no loader takes them.
-    """
-    lief.logging.disable()
-    return tuple(file for layer in layers for file in _elf_files(layer, cache))
-
-
-def _elf_files(layer: Layer, cache: Cache | None) -> tuple[ElfFile, ...]:
-    name = hashlib.sha256(f"{_rules()} {layer.name} {layer.digest.hex()}".encode()).digest()
-    kept = cache.get(name) if cache else None
-    if kept is not None:
-        return tuple(_from_json(said) for said in json.loads(kept))
-    read = (
-        _read_elf(layer.name, entry.path, entry.source, entry.sha256)
-        for entry in layer.entries
-        if entry.source and entry.size >= _ELF_HEADER
-    )
-    found = tuple(file for file in read if file)
-    if cache:
-        cache.put(name, json.dumps([asdict(file) for file in found]).encode())
-    return found
-
-
-@functools.cache
-def _rules() -> str:
-    """Name what decides what is read from a file: this one, and the library that parses."""
-    return hashlib.sha256(Path(__file__).read_bytes() + version("lief").encode()).hexdigest()
-
-
-def _from_json(said: dict[str, Any]) -> ElfFile:
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-    return ElfFile(**{**values, "nodes": tuple((library, node) for library, node in said["nodes"])})
-
-
-def judge(files: Sequence[ElfFile], target: Target) -> tuple[Judged, ...]:
+def judge(files: Sequence[elf.File], target: Target) -> tuple[Judged, ...]:
     """Find out which ELF files a slice loads.
 
     Sure to be loadable are extension modules that the slice's Python would import and programs in ``bin/``; then, what
@@ -189,14 +104,16 @@ def judge(files: Sequence[ElfFile], target: Target) -> tuple[Judged, ...]:
     return tuple(judged)
 
 
-def _load(sure: Iterable[ElfFile], misfits: Mapping[ElfFile, str], target: Target) -> Mapping[ElfFile, tuple[str, ...]]:
+def _load(
+    sure: Iterable[elf.File], misfits: Mapping[elf.File, str], target: Target
+) -> Mapping[elf.File, tuple[str, ...]]:
     """Follow DT_NEEDED from ``sure``: what is loaded in the end, and the names that the host has to answer to."""
     promised = facts.policy_of(target.platform).libraries
     provided = defaultdict(list)
     for file in misfits:
         for name in {file.name, file.soname}:
             provided[name].append(file)
-    loaded: dict[ElfFile, tuple[str, ...]] = {}
+    loaded: dict[elf.File, tuple[str, ...]] = {}
     waiting = list(sure)
     while waiting:
         file = waiting.pop()
@@ -212,8 +129,8 @@ def _load(sure: Iterable[ElfFile], misfits: Mapping[ElfFile, str], target: Targe
 
 
 def _provider(
-    name: str, user: ElfFile, files: Sequence[ElfFile], misfits: Mapping[ElfFile, str], promised: Iterable[str]
-) -> ElfFile | None:
+    name: str, user: elf.File, files: Sequence[elf.File], misfits: Mapping[elf.File, str], promised: Iterable[str]
+) -> elf.File | None:
     """Find the file of the slice that answers to a DT_NEEDED name.
 
     A library of the user's own wheel comes first. One of another wheel answers too, as with wheels that load each
@@ -228,7 +145,7 @@ def _provider(
     return fitting[0] if fitting else None
 
 
-def _misfit(file: ElfFile, target: Target, suffixes: Sequence[str]) -> str:
+def _misfit(file: elf.File, target: Target, suffixes: Sequence[str]) -> str:
     """Say why a slice cannot load a file; ``""`` if it can."""
     names = {number: name for name, number in facts.architectures().items()}
     if file.bits != 64 or names.get(file.machine) != target.platform.arch:
@@ -240,7 +157,7 @@ def _misfit(file: ElfFile, target: Target, suffixes: Sequence[str]) -> str:
     return ""
 
 
-def _sure(files: Sequence[ElfFile], python: PythonAbi, suffixes: Sequence[str]) -> list[ElfFile]:
+def _sure(files: Sequence[elf.File], python: PythonAbi, suffixes: Sequence[str]) -> list[elf.File]:
     """Choose the files with which loading begins: programs, and what Python would import, here or elsewhere."""
     programs = [file for file in files if file.path.startswith("bin/")]
     modules = [file for file in files if _is_module(file, python, suffixes)]
@@ -250,12 +167,12 @@ def _sure(files: Sequence[ElfFile], python: PythonAbi, suffixes: Sequence[str]) 
     return [*programs, *modules, *strays]
 
 
-def _stem(file: ElfFile) -> str:
+def _stem(file: elf.File) -> str:
     """Give the path of the module that a file would be."""
     return file.path.removesuffix(file.name) + file.name.partition(".")[0]
 
 
-def _is_module(file: ElfFile, python: PythonAbi, suffixes: Sequence[str]) -> bool:
+def _is_module(file: elf.File, python: PythonAbi, suffixes: Sequence[str]) -> bool:
     """Tell whether Python would import a file."""
     plain = file.name.count(".") == 1 and file.name.endswith(".so")
     return (plain and python.version[0] in file.module_of) or file.name.endswith(_tagged(suffixes))
@@ -314,77 +231,6 @@ def _libc_need(platform: Platform, nodes: Iterable[str], native: bool) -> Need:
         numbers = [facts.node_number(node)[:2] for node in nodes if facts.NUMBER.fullmatch(node)]
         least = max(((number[0], number[1]) for number in numbers), default=(0, 0))
     return Need(NeedKind.LIBC, name=platform.libc, number=least[0] << 16 | least[1] << 8)
-
-
-@functools.cache
-def _read_elf(layer: str, path: str, source: Path, _digest: bytes) -> ElfFile | None:
-    """Read one file; the digest keeps apart what was at a path at different times.
-
-    Cached because a wheel's file is the same in every slice that has the wheel.
-    """
-    with source.open("rb") as file:
-        if file.read(4) != b"\x7fELF":
-            return None
-    binary = lief.ELF.parse(source, _parser_config())
-    if binary is None or binary.header.file_type not in (lief.ELF.Header.FILE_TYPE.EXEC, lief.ELF.Header.FILE_TYPE.DYN):
-        return None
-    soname = binary.get(lief.ELF.DynamicEntry.TAG.SONAME)
-    return ElfFile(
-        layer=layer,
-        path=path,
-        machine=int(binary.header.machine_type),
-        bits=64 if binary.header.identity_class == lief.ELF.Header.CLASS.ELF64 else 32,
-        soname=str(soname.name) if isinstance(soname, lief.ELF.DynamicSharedObject) else "",
-        needed=tuple(str(name) for name in binary.libraries),
-        nodes=tuple(_nodes(binary)),
-        interpreter=str(binary.interpreter) if binary.has_interpreter else "",
-        kernel=max((_kernel(note) for note in binary.notes), default=0),
-        cpu=max((_cpu(note) for note in binary.notes), default=0),
-        module_of=tuple(_module_of(binary, path)),
-    )
-
-
-def _parser_config() -> lief.ELF.ParserConfig:
-    """Read what ElfFile says and no more: less than half the time of lief's default (142 files: 0.24 s, not 0.52)."""
-    config = lief.ELF.ParserConfig()
-    config.parse_relocations = False
-    config.parse_symtab_symbols = False
-    config.parse_overlay = False
-    return config
-
-
-def _nodes(binary: lief.ELF.Binary) -> Iterator[tuple[str, str]]:
-    weak = 2  # VER_FLG_WEAK
-    for requirement in binary.symbols_version_requirement:
-        for node in requirement.get_auxiliary_symbols():
-            if not node.flags & weak:
-                yield str(requirement.name), str(node.name)
-
-
-def _kernel(note: lief.ELF.Note) -> int:
-    if not isinstance(note, lief.ELF.NoteAbi) or note.abi != lief.ELF.NoteAbi.ABI.LINUX or note.version is None:
-        return 0
-    a, b, c = note.version
-    return a << 16 | b << 8 | c
-
-
-def _cpu(note: lief.ELF.Note) -> int:
-    if not isinstance(note, lief.ELF.NoteGnuProperty):
-        return 0
-    isa = lief.ELF.X86ISA.ISA
-    levels = {isa.BASELINE: 1, isa.V2: 2, isa.V3: 3, isa.V4: 4}
-    found = [pair for one in note.properties if isinstance(one, lief.ELF.X86ISA) for pair in one.values]
-    return max((levels.get(level, 0) for flag, level in found if flag == lief.ELF.X86ISA.FLAG.NEEDED), default=0)
-
-
-def _module_of(binary: lief.ELF.Binary, path: str) -> Iterator[int]:
-    """Look for the functions: Python 2 calls ``foomodule.so`` ``foo`` too; PEP 489; PEP 793 from 3.15 on."""
-    stem = path.rpartition("/")[2].partition(".")[0]
-    functions = {2: (f"init{stem}", f"init{stem.removesuffix('module')}"), 3: (f"PyInit_{stem}", f"PyModExport_{stem}")}
-    for major, names in functions.items():
-        symbols = (binary.get_dynamic_symbol(name) for name in names)
-        if any(symbol is not None and symbol.exported for symbol in symbols):
-            yield major
 
 
 def _python_needs(python: PythonAbi, requires: Sequence[str]) -> Iterator[Need]:

@@ -61,6 +61,15 @@ def test_what_diff_prints(programs: Place, tmp_path: Path) -> None:
     assert (printed["old_id"], printed["old_size"]) == (inspect.describe(old)["id"], old.stat().st_size)
 
 
+def test_what_patch_prints(programs: Place, tmp_path: Path) -> None:
+    new, output = programs.work / "new", tmp_path / "made"
+    printed = json.loads(programs.packed("patch", "old", "patch", "-o", output, "--json").stdout)
+    text = (ROOT / "docs" / "json.md").read_text("utf-8").split("\n## patch\n")[1].partition("\n## ")[0]
+    assert set(printed) == set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+    described = inspect.describe(new)
+    assert printed == {"version": 1, "file": str(output), "size": described["size"], "id": described["id"]}
+
+
 def test_mistakes(programs: Place) -> None:
     before = programs.left()
     ids = {name: inspect.describe(programs.work / name)["id"] for name in ("old", "new")}

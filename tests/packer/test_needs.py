@@ -13,6 +13,7 @@ from support.elf import elf
 from support.layers import SITE, layer
 
 from packer import facts, needs, resolve, wheels
+from packer.elf import report
 from packer.errors import PackError
 from packer.model import Layer, LayerKind, Need, NeedKind, Platform, Target
 from packer.needs import Use
@@ -47,7 +48,7 @@ def measure(layers: Sequence[Layer], one: Target = GLIBC) -> dict[NeedKind, list
 
 
 def uses(layers: Sequence[Layer], one: Target = GLIBC) -> dict[str, tuple[Use, str]]:
-    return {judged.file.name: (judged.use, judged.reason) for judged in needs.judge(needs.elf_report(layers), one)}
+    return {judged.file.name: (judged.use, judged.reason) for judged in needs.judge(report(layers), one)}
 
 
 def test_a_slice_without_native_code_needs_machine_family_and_python(tmp_path: Path) -> None:
@@ -160,14 +161,14 @@ def test_a_program_in_bin_counts(tmp_path: Path) -> None:
 
 
 def test_elf_files_are_known_by_their_first_bytes(tmp_path: Path) -> None:
-    report = needs.elf_report([wheel(tmp_path, {
+    found = report([wheel(tmp_path, {
         "data.bin": elf(soname="libdata.so", exports=("initdata",)),
         "object.o": elf(kind="-c"),
         "short.so": b"\x7fELF",
         "garbage.so": b"\x7fELF" + b"\xff" * 100,
         "text.so": b"GROUP ( libc.so.6 libc_nonshared.a AS_NEEDED ( ld-linux-x86-64.so.2 ) )" * 2,
     })])  # fmt: skip
-    assert [(file.layer, file.path, file.soname, file.module_of) for file in report] == [
+    assert [(file.layer, file.path, file.soname, file.module_of) for file in found] == [
         ("mod-1.0", f"{SITE}/data.bin", "libdata.so", (2,))
     ]
 
