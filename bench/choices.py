@@ -117,7 +117,8 @@ def _paired_otherwise(more: Callable[[Sequence[File]], dict[Key, Key]]) -> Itera
         sources = {file.key for file in found if file.kind is pairs.Kind.TEXT}
         changed = more(found)
         kept = {one: base for one, base in pair(found, cache).items() if not (one in sources and base in bytecode)}
-        return {one: base for one, base in (kept | changed).items() if base not in changed}
+        both = kept | changed
+        return {one: base for one, base in both.items() if base not in both}
 
     with mock.patch.object(pairs, "pair", otherwise):
         yield

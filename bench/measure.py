@@ -84,12 +84,18 @@ def pack_fat(
         pack.pack(job, progress)
     described = describe(output)
     slices = {
-        one["name"]: tuple(job.cache / "wheels" / part["sha256"] / part["wheel"] for part in one["distributions"])
+        one["name"]: tuple(_wheel(job.cache, part) for part in one["distributions"])
         for one in described["manifest"]["slices"]
     }
     tags = [name.partition("-")[0] for name in slices]
     labels = tags if len(set(tags)) == len(tags) else list(slices)
     return Archive(output, dict(zip(labels, slices.values(), strict=True)), described["raw_blobs"])
+
+
+def _wheel(cache: Path, part: Mapping[str, str]) -> Path:
+    """Find a wheel in the packer's cache: as it was downloaded, or where it was built."""
+    downloaded = cache / "wheels" / part["sha256"] / part["wheel"]
+    return downloaded if downloaded.exists() else next(cache.glob(f"built/**/{part['wheel']}"))
 
 
 def full_version(abi: str) -> str:

@@ -54,8 +54,7 @@ def measure(shop: Shop, found: Findings) -> None:
     environment = {"HOME": str(directory), "PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"}
     for archive, command in zip(archives, TOOLS.values(), strict=True):
         time_once(Command((str(archive.path), *command[1:]), {**environment, "FATPAR_STORE": str(place)}))
-    # a wheel's directory in either cache is its digest
-    wheels = {wheel.parent.name: wheel for archive in archives for wheel in archive.distinct}
+    wheels = {wheel.name: wheel for archive in archives for wheel in archive.distinct}
     files = sum(map(_unpacked, wheels.values()))
     trees = sum(_size(layer / "tree") for layer in (place / "v1/layers").iterdir())
     bytecode = sum(_size(layer / "pyc") for layer in (place / "v1/layers").iterdir())
