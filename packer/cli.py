@@ -168,6 +168,16 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "supported (default: the running Python on this machine's platform)",
     )  # fmt: skip
     where.add_argument("--arch", action="append", metavar="ARCH", help="x86_64 or aarch64 (default: this machine's)")
+    where.add_argument(
+        "--bundle", metavar="TAGS",
+        help="carry an interpreter for these Python tags, or for all, which runs on hosts where no slice fits that "
+        "uses the host's Python",
+    )  # fmt: skip
+    where.add_argument(
+        "--runtime", action="append", metavar="TAG=SOURCE",
+        help="what is carried for a Python tag: an executable, a prefix, or an archive of python-build-standalone "
+        "(default: what packer runtime add was given, or an interpreter of this machine); may be repeated",
+    )  # fmt: skip
     index = fat.add_argument_group("where wheels come from, as in pip")
     index.add_argument("--index-url", metavar="URL")
     index.add_argument("--extra-index-url", action="append", metavar="URL")
@@ -287,7 +297,7 @@ def _report(options: argparse.Namespace, packed: Packed) -> None:
         print(f"packer: {note}", file=sys.stderr)
     for warning in packed.warnings:
         print(f"packer: warning: {warning}", file=sys.stderr)
-    slices = ", ".join(one.target.name for one in packed.slices)
+    slices = ", ".join(one.name for one in packed.slices)
     print(f"{packed.written.path}: {packed.written.size:,} bytes for {slices}")
 
 
