@@ -59,7 +59,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         tools=tools,
         include=tuple(_include(word) for word in config.include),
         output=config.output,
-        cache=_cache(),
+        cache=cache(),
         limit=timeout,
         level=_level(config),
         bytecode=_bytecode(config),
@@ -214,7 +214,7 @@ def _include(word: str) -> tuple[Path, str]:
     return Path(source), "/".join(parts)
 
 
-def _cache() -> Path:
+def cache() -> Path:
     """The packer's own cache: wheels that were fetched and built."""
     base, home = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("HOME", "")
     if os.path.isabs(base):

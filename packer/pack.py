@@ -16,8 +16,10 @@ from packer import (
     archive,
     boot,
     bytecode,
+    explain,
     facts,
     files,
+    hosts,
     layers,
     layout,
     native,
@@ -36,7 +38,7 @@ from packer.installed import Installed, install
 from packer.model import Layer, LayerKind, Resolution, Runtime, Slice, Target, Tool, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packer.progress import Progress
 
@@ -172,7 +174,21 @@ def pack(job: Job, progress: Progress) -> Packed:
         cache.sweep()
         Cache(job.cache / "read").sweep()
     trimmed_note = _trimmed_note(left_out) if job.trim or job.exclude else ()
-    return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes, *trimmed_note))
+    notes = (*_notes(resolutions), *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
+    return Packed(written, slices, described, warnings, notes)
+
+
+def _excluded(path: Path, slices: Iterable[Slice]) -> Iterator[str]:
+    """Say which known hosts a carried interpreter does not run on: it has a libc's age that no tag tells."""
+    judged = {name: explain.judge(path, name).json["slices"] for name in sorted(hosts.named())}
+    for number, one in enumerate(slices):
+        if one.runtime:
+            refusals = {name: said[number]["reasons"] for name, said in judged.items() if said[number]["reasons"]}
+            by_reason: dict[str, list[str]] = {}
+            for name, reasons in refusals.items():
+                by_reason.setdefault(reasons[0], []).append(name)
+            for reason, names in by_reason.items():
+                yield f"{one.name} does not run on {', '.join(names)}: it {reason}"
 
 
 def _trimmed_note(left_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

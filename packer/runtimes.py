@@ -6,18 +6,19 @@ import json
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from packer import runtime, sources
+from packer import elf, facts, needs, runtime, sources
 from packer.errors import PackError, UsageError
 from packer.files import replacing, sha256
+from packer.model import NeedKind, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from packer.model import Runtime, Target
+    from packer.model import Runtime
     from packer.sources import Interpreter
 
 _BELOW = ("", "python", "python/install", "install", "usr")
@@ -95,6 +96,51 @@ def find(source: Path, cache: Path) -> Interpreter:
         why = "there is no such file or directory" if not source.exists() else "no CPython that runs here is in it"
         raise PackError(f"cannot carry {source}: {why}")
     return interpreter
+
+
+def capture(source: Path, cache: Path) -> Runtime:
+    """Capture what a user names, without remembering it."""
+    return runtime.capture(find(source, cache), cache)
+
+
+def describe(captured: Runtime, source: str) -> dict[str, Any]:
+    """Give what an interpreter consists of, and what it needs of a host, as JSON values."""
+    platform = facts.oldest_platform(*_platform(captured))
+    target = Target(facts.pythons()[captured.tag].abi, platform)
+    needed = needs.needs(target, [captured.layer], [], [], None, captured)
+    libc = next(need for need in needed if need.kind is NeedKind.LIBC)
+    return {
+        "tag": captured.tag,
+        "python": captured.full_version,
+        "source": source,
+        "files": len(captured.layer.entries),
+        "size": captured.layer.size,
+        "digest": captured.layer.digest.hex(),
+        "libc": f"{libc.name} {libc.number >> 16}.{libc.number >> 8 & 255}",
+        "libraries": sorted(need.name for need in needed if need.kind is NeedKind.LIBRARY),
+        "grafted": list(captured.grafted),
+        "missing": list(captured.missing),
+    }
+
+
+def _platform(captured: Runtime) -> tuple[str, str]:
+    """Tell the libc and the architecture that the executable is for."""
+    machines = {number: name for name, number in facts.architectures().items()}
+    (executable,) = [file for file in elf.report([captured.layer]) if file.path == captured.executable]
+    return executable.libc or "glibc", machines[executable.machine]
+
+
+def text(described: Mapping[str, Any]) -> str:
+    """Say it to people."""
+    rows = [
+        ("interpreter", f"{described['tag']}, CPython {described['python']}, from {described['source']}"),
+        ("layer", f"{described['files']:,} files, {described['size']:,} bytes, {described['digest'][:16]}"),
+        ("needs", ", ".join([described["libc"], *described["libraries"]])),
+        ("grafted", ", ".join(described["grafted"]) or "nothing: no library comes from elsewhere"),
+    ]
+    if described["missing"]:
+        rows.append(("left out", f"{', '.join(described['missing'])}: could not be imported"))
+    return "\n".join(f"{name:12} {value}" for name, value in rows)
 
 
 def _unpacked(archive: Path, cache: Path) -> Path:
