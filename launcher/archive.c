@@ -517,6 +517,23 @@ compileditsown(const struct archive *ar, uint32_t i, const uint32_t *owner, uint
 	return 1;
 }
 
+/* whether the interpreter that a slice carries is in one of its layers, and of a shape that a view can be made of */
+static int
+carriesinterpreter(const struct archive *ar, uint32_t i, const uint32_t *owner)
+{
+	const struct slice *s = &ar->slices[i];
+	const struct layer *l = &ar->layers[s->interpreter];
+	const char *path = archivestring(ar, s->executable);
+	uint32_t k;
+
+	if (s->shape != VIEW_VENV || owner[s->interpreter] != i + 1 || l->kind != LAYER_INTERPRETER)
+		return 0;
+	for (k = l->first_entry; k < l->first_entry + l->entry_count; k++)
+		if (ar->entries[k].kind == ENTRY_EXEC && strcmp(archivestring(ar, ar->entries[k].path), path) == 0)
+			return strncmp(archivestring(ar, s->python_dir), "python", strlen("python")) == 0;
+	return 0;
+}
+
 static enum archive_status
 checkslice(struct archive *ar, uint32_t i, uint32_t *owner, uint32_t *compiled)
 {
@@ -538,6 +555,8 @@ checkslice(struct archive *ar, uint32_t i, uint32_t *owner, uint32_t *compiled)
 			return indexdamaged(ar, "slice", i, "a layer does not exist");
 		owner[ar->refs[s->first_layer + k]] = i + 1;
 	}
+	if (s->interpreter != NONE && !carriesinterpreter(ar, i, owner))
+		return indexdamaged(ar, "slice", i, "the interpreter that it carries is in none of its layers");
 	if (!compileditsown(ar, i, owner, compiled))
 		return indexdamaged(ar, "slice", i, "its bytecode is not of one of its layers each");
 	for (k = 0; k < s->flag_count; k++)

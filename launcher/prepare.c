@@ -170,7 +170,8 @@ planof(const struct work *w, const struct store *store, struct plan *plan)
 
 	memset(plan, 0, sizeof(*plan));
 	plan->view = xasprintf("%s/v1/views/%s/tree", store->base, w->view);
-	plan->python = xstrdup(w->verdict->python == NONE ? "" : host->pythons[w->verdict->python].path);
+	plan->python = w->verdict->python == NONE ? xasprintf("%s/bin/python", plan->view) :
+	                                            xstrdup(host->pythons[w->verdict->python].path);
 	plan->slice = xstrdup(archivestring(ar, w->slice->name));
 	plan->flag_count = w->slice->flag_count;
 	plan->flags = xcalloc(plan->flag_count, sizeof(*plan->flags));

@@ -219,12 +219,36 @@ versiontext(uint32_t v)
 	return xasprintf("%u.%u", v >> 24, v >> 16 & 255);
 }
 
+/* the interpreter behind bin/python: the host's, or the one in a layer; the caller frees it */
+static char *
+interpreterpath(const struct context *c)
+{
+	char id[2 * DIGEST_SIZE + 1];
+
+	if (c->python)
+		return xstrdup(c->python->real);
+	hexof(c->ar->layers[c->slice->interpreter].digest, DIGEST_SIZE, id);
+	return xasprintf("%s/v1/layers/%s/tree/%s", c->places->layers[c->slice->interpreter]->base, id,
+	                 archivestring(c->ar, c->slice->executable));
+}
+
+/* what bin/python is a link to; the caller frees it */
+static char *
+interpretertext(const struct context *c)
+{
+	if (c->python)
+		return xstrdup(c->python->real);
+	return linktext(c, "bin/python", c->slice->interpreter, "tree", archivestring(c->ar, c->slice->executable));
+}
+
 /* pyvenv.cfg, as the venv module writes it */
 static char *
 configtext(const struct context *c)
 {
-	char *dir CLEANUP(freemem) = xstrdup(c->python->real);
-	char *version CLEANUP(freemem) = versiontext(c->python->version);
+	char *dir CLEANUP(freemem) = interpreterpath(c);
+	/* "python3.9" says as much as is known of a carried one */
+	char *version CLEANUP(freemem) = c->python ? versiontext(c->python->version) :
+	                                             xstrdup(archivestring(c->ar, c->slice->python_dir) + strlen("python"));
 
 	return xasprintf("home = %s\ninclude-system-site-packages = false\nversion = %s\n", dirname(dir), version);
 }
@@ -257,10 +281,11 @@ static int
 makevenv(const struct context *c, struct object *o, struct fault *fault)
 {
 	char *config CLEANUP(freemem) = configtext(c);
+	char *python CLEANUP(freemem) = interpretertext(c);
 
 	if (makefile(o->tree, "pyvenv.cfg", config, fault) < 0 || makelink(o, "lib", "lib64", fault) < 0)
 		return -1;
-	return makelink(o, c->python->real, "bin/python", fault);
+	return makelink(o, python, "bin/python", fault);
 }
 
 static int
@@ -317,9 +342,6 @@ makeinterpreter(const struct context *c, struct object *o, struct fault *fault)
 {
 	char *site CLEANUP(freemem) = xasprintf("lib/%s/site-packages/", archivestring(c->ar, c->slice->python_dir));
 
-	if (!c->python)
-		return fail(fault, STATUS_LAUNCHER, "archive is newer than its reader: slice %s carries its interpreter",
-		            archivestring(c->ar, c->slice->name));
 	if (makeparents(o->tree, "bin/", "", fault) < 0 || makeparents(o->tree, site, "", fault) < 0)
 		return -1;
 	if ((c->slice->shape == VIEW_VENV ? makevenv : makeprefix)(c, o, fault) < 0)
@@ -398,15 +420,17 @@ viewholds(const struct archive *ar, uint32_t slice, const struct host *host, con
 {
 	struct context c = contextof(ar, slice, host, v, places, store);
 	char *config CLEANUP(freemem) = NULL;
+	char *python CLEANUP(freemem) = NULL;
 	const struct link *k;
 	const char *path;
 	uint32_t i;
 
 	/* a copied interpreter is not worth the reading: made anew */
-	if (c.slice->shape != VIEW_VENV || !c.python)
+	if (c.slice->shape != VIEW_VENV)
 		return 0;
 	config = configtext(&c);
-	if (!configis(store, name, config) || !linkis(store, name, "bin/python", c.python->real))
+	python = interpretertext(&c);
+	if (!configis(store, name, config) || !linkis(store, name, "bin/python", python))
 		return 0;
 	for (i = 0; i < c.slice->link_count; i++) {
 		char *text CLEANUP(freemem) = NULL;

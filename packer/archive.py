@@ -179,10 +179,12 @@ def _add_slice(tables: _Tables, one: Slice) -> None:
     first_layer, layer_count = tables.list(layers)
     first_flag, flag_count = tables.list(tables.string(flag) for flag in one.flags)
     python = one.target.python
+    interpreter = tables.layers[_identity(one.runtime.layer)] if one.runtime else NONE
+    executable = tables.string(one.runtime.executable if one.runtime else "")
     shapes = native.ffi().typeof("enum view_shape").relements
     shape = shapes["VIEW_VENV" if facts.pythons()[python.tag].venv else "VIEW_PREFIX"]
     tables.add(
-        "slice", name=tables.string(one.target.name), shape=shape, interpreter=NONE,
+        "slice", name=tables.string(one.name), shape=shape, interpreter=interpreter, executable=executable,
         python=tables.string(python.tag), python_dir=tables.string(python.directory),
         first_need=first_need, need_count=len(one.needs), first_layer=first_layer, layer_count=layer_count,
         first_link=first_link, link_count=len(one.links), first_flag=first_flag, flag_count=flag_count,

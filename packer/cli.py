@@ -16,7 +16,7 @@ import packer
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
     from packer.config import Config
@@ -132,7 +132,30 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("inspect", "explain"):
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
     _add_patches(commands)
+    _add_runtime(commands)
     return parser
+
+
+def _add_runtime(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    runtime = commands.add_parser(
+        "runtime",
+        help="capture interpreters for archives to carry",
+        description="Capture interpreters for archives to carry: packer fat --bundle takes them.",
+    )
+    verbs = runtime.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = verbs.add_parser("add", help="capture one", description="Capture an interpreter.")
+    add.add_argument(
+        "source", type=Path, metavar="SOURCE",
+        help="an executable, a prefix as pyenv and uv make them, or an archive of python-build-standalone",
+    )  # fmt: skip
+    add.set_defaults(run=_runtime_add)
+    every = verbs.add_parser("list", help="list those that were added", description="List those that were added.")
+    every.set_defaults(run=_runtime_list)
+    show = verbs.add_parser("show", help="say what one consists of and needs", description="Say what one consists of.")
+    show.add_argument("name", metavar="TAG", help="Python ABI tag, or SOURCE")
+    show.set_defaults(run=_runtime_show)
+    for verb in (add, every, show):
+        verb.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
 
 
 def _add_patches(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -168,6 +191,16 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "supported (default: the running Python on this machine's platform)",
     )  # fmt: skip
     where.add_argument("--arch", action="append", metavar="ARCH", help="x86_64 or aarch64 (default: this machine's)")
+    where.add_argument(
+        "--bundle", metavar="TAGS",
+        help="carry an interpreter for these Python tags, or for all, which runs on hosts where no slice fits that "
+        "uses the host's Python",
+    )  # fmt: skip
+    where.add_argument(
+        "--runtime", action="append", metavar="TAG=SOURCE",
+        help="what is carried for a Python tag: an executable, a prefix, or an archive of python-build-standalone "
+        "(default: what packer runtime add was given, or an interpreter of this machine); may be repeated",
+    )  # fmt: skip
     index = fat.add_argument_group("where wheels come from, as in pip")
     index.add_argument("--index-url", metavar="URL")
     index.add_argument("--extra-index-url", action="append", metavar="URL")
@@ -287,7 +320,7 @@ def _report(options: argparse.Namespace, packed: Packed) -> None:
         print(f"packer: {note}", file=sys.stderr)
     for warning in packed.warnings:
         print(f"packer: warning: {warning}", file=sys.stderr)
-    slices = ", ".join(one.target.name for one in packed.slices)
+    slices = ", ".join(one.name for one in packed.slices)
     print(f"{packed.written.path}: {packed.written.size:,} bytes for {slices}")
 
 
@@ -310,6 +343,45 @@ def _inspect(options: argparse.Namespace) -> int:
         print(f"{options.file}: {found.total:,} bytes\n\n{sizes_text.table(found)}")
     elif not options.html:
         print(inspect.table(inspect.describe(options.file)))
+    return 0
+
+
+def _runtime_add(options: argparse.Namespace) -> int:
+    from packer import job, progress, runtimes
+
+    with progress.showing(quiet=options.json) as bar:
+        bar.say(f"capturing {options.source}")
+        captured = runtimes.add(options.source, job.cache())
+    return _tell_runtime(options, [runtimes.describe(captured, str(options.source))])
+
+
+def _runtime_list(options: argparse.Namespace) -> int:
+    from packer import job, runtimes
+
+    found = [runtimes.describe(captured, source) for captured, source in runtimes.added(job.cache())]
+    if options.json:
+        _print_json({"version": 1, "runtimes": found})
+    for one in () if options.json else found:
+        print(f"{one['tag']:8} {one['python']:8} {one['size']:>12,}  {one['source']}")
+    return 0
+
+
+def _runtime_show(options: argparse.Namespace) -> int:
+    from packer import job, runtimes
+
+    found = [(one, source) for one, source in runtimes.added(job.cache()) if options.name in (one.tag, source)]
+    if not found:
+        found = [(runtimes.capture(Path(options.name), job.cache()), options.name)]
+    return _tell_runtime(options, [runtimes.describe(captured, source) for captured, source in found])
+
+
+def _tell_runtime(options: argparse.Namespace, described: Sequence[Mapping[str, Any]]) -> int:
+    from packer import runtimes
+
+    if options.json:
+        _print_json({"version": 1, "runtimes": described})
+    else:
+        print("\n\n".join(map(runtimes.text, described)))
     return 0
 
 

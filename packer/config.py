@@ -37,6 +37,9 @@ class Config:
     """``SRC:DEST``."""
     abis: str | None = None
     arch: tuple[str, ...] = ()
+    bundle: str | None = None
+    runtime: tuple[str, ...] = ()
+    """``TAG=SOURCE``."""
     entry: str | None = None
     module: str | None = None
     console_script: str | None = None
@@ -161,6 +164,8 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "include": _includes,
     "abis": _words,
     "arch": _texts,
+    "bundle": _words,
+    "runtime": _texts,
     "entry": _text,
     "module": _text,
     "console_script": _text,

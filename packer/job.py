@@ -15,9 +15,10 @@ from packer.pack import Bytecode, Job
 from packer.resolve import Requests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from packer.config import Config
+    from packer.model import Target
     from packer.pack import NamedTool
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
@@ -47,6 +48,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
     _refuse_overwriting(config)
     tools = tuple(_tools(config, script))
     _refuse_repeats([name for name, _ in tools])
+    bundle = _bundle(config, selection.targets)
     job = Job(
         requests=Requests(
             requirements, config.requirement, config.constraint, config.find_links, config.index_url,
@@ -57,15 +59,34 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         tools=tools,
         include=tuple(_include(word) for word in config.include),
         output=config.output,
-        cache=_cache(),
+        cache=cache(),
         limit=timeout,
         level=_level(config),
         bytecode=_bytecode(config),
         profile_runs=config.profile_run,
         exclude=tuple(map(_pattern, config.exclude)),
+        bundle=bundle,
+        runtimes=dict(_runtime(word, bundle) for word in config.runtime),
         trim=bool(config.trim),
     )  # fmt: skip
     return job, (*default, *selection.notes)
+
+
+def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
+    """Read for which Python tags an interpreter is carried; to name one is to ask for it."""
+    tags = list(dict.fromkeys(target.python.tag for target in chosen))
+    words = [word.strip() for word in (config.bundle or "").split(",") if word.strip()]
+    asked = {*words, *(word.partition("=")[0] for word in config.runtime)}
+    for word in asked - {"all", *tags}:
+        raise UsageError(f"no slice is packed for {word}, so none can carry it", hint=f"there are {', '.join(tags)}")
+    return frozenset(tags if "all" in asked else asked)
+
+
+def _runtime(word: str, bundle: Collection[str]) -> tuple[str, Path]:
+    tag, equals, source = word.partition("=")
+    if not equals or not source or tag not in bundle:
+        raise UsageError(f"not a --runtime: {word!r}: write TAG=SOURCE, as cp313=/opt/python")
+    return tag, Path(source)
 
 
 def _pattern(word: str) -> str:
@@ -193,7 +214,7 @@ def _include(word: str) -> tuple[Path, str]:
     return Path(source), "/".join(parts)
 
 
-def _cache() -> Path:
+def cache() -> Path:
     """The packer's own cache: wheels that were fetched and built."""
     base, home = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("HOME", "")
     if os.path.isabs(base):

@@ -199,6 +199,29 @@ class Tool:
 
 
 @dataclass(frozen=True)
+class Runtime:
+    """An interpreter as archives carry it."""
+
+    tag: str
+    """Python ABI tag."""
+    version: tuple[int, int, int]
+    layer: Layer
+    executable: str
+    """Path in the layer."""
+    modules: frozenset[str]
+    """Names of the standard library's modules and packages that it has."""
+    grafted: tuple[str, ...]
+    """SONAMEs, as they were, of the shared libraries that come from elsewhere."""
+    missing: tuple[str, ...]
+    """Extension modules that did not load where it was captured, and are left out."""
+
+    @property
+    def full_version(self) -> str:
+        """``3.9.18``."""
+        return ".".join(map(str, self.version))
+
+
+@dataclass(frozen=True)
 class Slice:
     """What runs on one kind of host."""
 
@@ -208,3 +231,10 @@ class Slice:
     links: tuple[Link, ...]
     flags: tuple[str, ...]
     """Command line options of the interpreter."""
+    runtime: Runtime | None = None
+    """The interpreter that it carries, whose layer is among its layers."""
+
+    @property
+    def name(self) -> str:
+        """The target's, and whether the interpreter is carried: ``cp39-manylinux_2_17_x86_64-carried``."""
+        return f"{self.target.name}-carried" if self.runtime else self.target.name

@@ -17,7 +17,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packer import elf, facts
 from packer.errors import PackError
 from packer.imports import stdlib_imports
-from packer.model import Layer, Need, NeedKind, Platform, PythonAbi, Target
+from packer.model import Layer, Need, NeedKind, Platform, PythonAbi, Runtime, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,6 +57,7 @@ def needs(
     entry_modules: Sequence[str],
     requires_python: Sequence[str],
     cache: Cache | None = None,
+    runtime: Runtime | None = None,
 ) -> tuple[Need, ...]:
     """Measure what one slice needs of a host.
 
@@ -66,17 +67,36 @@ def needs(
         a slash is the path of a script in its layer.
     :param requires_python: the Requires-Python of all distributions.
     :param cache: where what was read from files is kept.
+    :param runtime: what the slice carries; then nothing is needed of the host's Pythons.
     :return: sorted, each once.
     :raises PackError: if a file that would be loaded is for another machine or libc, if there is no such entry
         module, or if no release of the target's Python satisfies ``requires_python``.
     """
     found = {
         Need(NeedKind.MACHINE, name=target.platform.arch, number=facts.architectures()[target.platform.arch]),
-        *_python_needs(target.python, requires_python),
         *_native_needs(judge(elf.report(layers, cache), target), target.platform),
+    }
+    python = {
+        *_python_needs(target.python, requires_python),
         *(Need(NeedKind.STDLIB, name=name) for name in stdlib_imports(target, layers, entry_modules, cache)),
     }
-    return tuple(sorted(found))
+    if runtime:
+        _refuse_unmet(python, runtime, target)
+        python = set()
+    return tuple(sorted(found | python))
+
+
+def _refuse_unmet(needs: Iterable[Need], runtime: Runtime, target: Target) -> None:
+    """What a host's Python is asked for when it is there, a carried one is asked for now."""
+    version = facts.version_hex(*runtime.version)
+    for need in sorted(needs):
+        said = f"{target.name}: the Python to be carried, {runtime.full_version}, "
+        if need.kind is NeedKind.PYTHON and version < need.number:
+            raise PackError(f"{said}is older than a distribution requires")
+        if need.kind is NeedKind.PYTHON_NOT and (version ^ need.number) >> 8 == 0:
+            raise PackError(f"{said}is excluded by a distribution")
+        if need.kind is NeedKind.STDLIB and need.name.partition(".")[0] not in runtime.modules:
+            raise PackError(f"{said}has no module {need.name}, which is imported", hint="name another with --runtime")
 
 
 def judge(files: Sequence[elf.File], target: Target) -> tuple[Judged, ...]:

@@ -6,7 +6,7 @@ Each step is a stage of its own; this file is the order in which they run.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +16,17 @@ from packer import (
     archive,
     boot,
     bytecode,
+    explain,
     facts,
     files,
+    hosts,
     layers,
     layout,
     native,
     needs,
     profile,
     resolve,
+    runtimes,
     sources,
     trim,
     view,
@@ -32,10 +35,10 @@ from packer.blobs import Level
 from packer.cache import Cache
 from packer.errors import PackError, UsageError
 from packer.installed import Installed, install
-from packer.model import Layer, LayerKind, Resolution, Slice, Target, Tool, Wheel
+from packer.model import Layer, LayerKind, Resolution, Runtime, Slice, Target, Tool, Wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packer.progress import Progress
 
@@ -77,6 +80,10 @@ class Job:
     """Arguments of the recorded runs, quoted as for a shell."""
     exclude: tuple[str, ...] = ()
     """Patterns of what is left out of wheels."""
+    bundle: frozenset[str] = frozenset()
+    """Python ABI tags for which an interpreter is carried, too."""
+    runtimes: Mapping[str, Path] = field(default_factory=dict)
+    """Of these, what the user named to be carried."""
     trim: bool = False
     """Leave out what nobody runs, too."""
 
@@ -130,11 +137,19 @@ def pack(job: Job, progress: Progress) -> Packed:
         tools = job.tools or (_default_tool(job, resolutions[0].wheels, contents[0]),)
         output = job.output or _default_output(tools[0][0])
         files.refuse_unwritable(output if output.parent.is_dir() else output.parent)
+        carried = _runtimes(job, progress)
         made = []
-        for one, content in zip(resolutions, contents, strict=True):
+        for one, content, runtime in [
+            *((one, content, None) for one, content in zip(resolutions, contents, strict=True)),
+            *(
+                (one, content, carried[one.target.python.tag])
+                for one, content in zip(resolutions, contents, strict=True)
+                if one.target.python.tag in carried
+            ),
+        ]:
             progress.say(f"measuring {one.target.name}")
             try:
-                made.append(_slice(job, tools, one.target, content, work / one.target.name))
+                made.append(_slice(job, tools, one.target, content, work / one.target.name, runtime))
             except PackError as error:
                 if left_out and not error.hint:
                     error.hint = "was it left out by --exclude or --trim?"
@@ -147,7 +162,7 @@ def pack(job: Job, progress: Progress) -> Packed:
         launcher = native.data(f"launcher-{machine}")
         compiled = _compile(job, slices, described, launcher, work, progress)
         slices = compiled.slices
-        manifest = _manifest(described, resolutions, warnings) | _choices(job, compiled, left_out)
+        manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out)
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
@@ -159,7 +174,21 @@ def pack(job: Job, progress: Progress) -> Packed:
         cache.sweep()
         Cache(job.cache / "read").sweep()
     trimmed_note = _trimmed_note(left_out) if job.trim or job.exclude else ()
-    return Packed(written, slices, described, warnings, (*_notes(resolutions), *compiled.notes, *trimmed_note))
+    notes = (*_notes(resolutions), *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
+    return Packed(written, slices, described, warnings, notes)
+
+
+def _excluded(path: Path, slices: Iterable[Slice]) -> Iterator[str]:
+    """Say which known hosts a carried interpreter does not run on: it has a libc's age that no tag tells."""
+    judged = {name: explain.judge(path, name).json["slices"] for name in sorted(hosts.named())}
+    for number, one in enumerate(slices):
+        if one.runtime:
+            refusals = {name: said[number]["reasons"] for name, said in judged.items() if said[number]["reasons"]}
+            by_reason: dict[str, list[str]] = {}
+            for name, reasons in refusals.items():
+                by_reason.setdefault(reasons[0], []).append(name)
+            for reason, names in by_reason.items():
+                yield f"{one.name} does not run on {', '.join(names)}: it {reason}"
 
 
 def _trimmed_note(left_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -263,7 +292,7 @@ def _with_bytecode(job: Job, slices: Sequence[Slice], wanted: Collection[str] | 
                 one.layers, one.target.python, interpreter, job.cache, None if wanted is None else wanted.__contains__
             )
             compiled.append(replace(one, layers=(*one.layers, *made.values())))
-            by[one.target.name] = interpreter.full_version
+            by[one.name] = interpreter.full_version
     note = f"no interpreter here for {', '.join(dict.fromkeys(missing))}: its bytecode is made at first launches"
     return _Compiled(tuple(compiled), by, (note,) if missing else ())
 
@@ -282,7 +311,21 @@ def _default_tool(job: Job, chosen: Sequence[Wheel], installed: Sequence[Install
     return choice[0], boot.Installed(choice[0])
 
 
-def _slice(job: Job, tools: Sequence[NamedTool], target: Target, installed: Sequence[Installed], work: Path) -> _Made:
+def _runtimes(job: Job, progress: Progress) -> dict[str, Runtime]:
+    """Capture the interpreters that are carried, by Python ABI tag."""
+    captured = {}
+    for target in job.targets:
+        tag = target.python.tag
+        if tag in job.bundle and tag not in captured:
+            progress.say(f"capturing an interpreter of {tag}")
+            captured[tag] = runtimes.for_target(target, job.runtimes, job.cache)
+    return captured
+
+
+def _slice(
+    job: Job, tools: Sequence[NamedTool], target: Target, installed: Sequence[Installed], work: Path,
+    runtime: Runtime | None,
+) -> _Made:  # fmt: skip
     """Put one slice together."""
     packages = [one.layer for one in installed]
     try:
@@ -293,13 +336,15 @@ def _slice(job: Job, tools: Sequence[NamedTool], target: Target, installed: Sequ
     links, conflicts = view.links(contents, target)
     starts = [boot.start(entry) for _, entry in entries if not isinstance(entry, boot.Executable)]
     requires = [one.requires_python for one in installed if one.requires_python]
-    needed = needs.needs(target, contents, starts, requires, Cache(job.cache / "read"))
+    if runtime:
+        contents.append(runtime.layer)
+    needed = needs.needs(target, contents, starts, requires, Cache(job.cache / "read"), runtime)
     warnings = [text for one in installed for text in one.warnings]
     warnings += [
         f"{one.path} comes with {one.loser} and, different, with {one.winner}: the latter is used" for one in conflicts
     ]
     return _Made(
-        Slice(target, needed, tuple(contents), links, boot.flags(target)),
+        Slice(target, needed, tuple(contents), links, boot.flags(target), runtime),
         tuple(boot.tool(name, entry) for name, entry in entries),
         tuple(warnings),
     )
@@ -334,18 +379,28 @@ def _same_tools(made: Sequence[_Made]) -> tuple[Tool, ...]:
     return first.tools
 
 
-def _manifest(tools: Iterable[Tool], resolutions: Iterable[Resolution], warnings: Iterable[str]) -> dict[str, object]:
+def _manifest(
+    slices: Iterable[Slice], tools: Iterable[Tool], resolutions: Iterable[Resolution], warnings: Iterable[str]
+) -> dict[str, object]:
     """What the archive says of itself, for people and programs that inspect it."""
+    wheels = {one.target.name: one.wheels for one in resolutions}
     return {
         "version": 1,
         "packer": packer.__version__,
         "tools": [tool.name for tool in tools],
         "slices": [
-            {"name": one.target.name, "distributions": [_distribution(wheel) for wheel in one.wheels]}
-            for one in resolutions
+            {"name": one.name, "distributions": list(map(_distribution, wheels[one.target.name]))} | _carried(one)
+            for one in slices
         ],
         "warnings": list(warnings),
     }
+
+
+def _carried(one: Slice) -> dict[str, object]:
+    if not one.runtime:
+        return {}
+    said = {"version": one.runtime.full_version, "grafted": one.runtime.grafted, "missing": one.runtime.missing}
+    return {"interpreter": said}
 
 
 def _distribution(wheel: Wheel) -> dict[str, str]:

@@ -118,6 +118,11 @@ def search(directories: Iterable[Path]) -> tuple[Interpreter, ...]:
     return tuple(found.values())
 
 
+def search_one(path: Path) -> Interpreter | None:
+    """Ask one executable what it is; ``None``: no CPython that runs here."""
+    return _ask(path.resolve())
+
+
 def _directories(environment: Mapping[str, str]) -> Iterator[Path]:
     """Where Pythons are looked for; a directory that does not exist is no harm."""
     home = Path(environment.get("HOME", "/nonexistent"))

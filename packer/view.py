@@ -54,7 +54,8 @@ def links(layers: Sequence[Layer], target: Target) -> tuple[tuple[Link, ...], tu
     one layer has to itself is one link (GNU stow's rule); one that several share is real. What is neither link nor
     parent of a link is not mentioned: the launcher makes the standard directories even when they are empty.
 
-    :param layers: in the order of installation, dependencies first; where two differ the later wins.
+    :param layers: in the order of installation, dependencies first; where two differ the later wins. Bytecode and
+        interpreters are not shown.
     :return: the links in the order of their paths' bytes, no path below another; the conflicts in the order found.
     :raises PackError: if one layer has a file where another, or every view, has a directory, or a path that the
         launcher makes.
@@ -66,7 +67,9 @@ def links(layers: Sequence[Layer], target: Target) -> tuple[tuple[Link, ...], tu
     root = _skeleton(python)
     conflicts: list[Conflict] = []
     for number, layer in enumerate(layers):
-        for entry in layer.entries if layer.kind is not LayerKind.BYTECODE else ():  # it lies beside its layer
+        if layer.kind in (LayerKind.BYTECODE, LayerKind.INTERPRETER):
+            continue  # the one lies beside its layer, to the other the launcher leads
+        for entry in layer.entries:
             conflicts.extend(_insert(root, number, layer, entry, target.python.directory))
     found = sorted(_emit(root, "", file_level), key=lambda link: native.encoded(link.path))
     return tuple(found), tuple(conflicts)

@@ -20,7 +20,7 @@ from typing import Any
 import zstandard
 
 from packer import archive, layers, native, view
-from packer.model import Entry, EntryKind, Layer, LayerKind, Need, NeedKind, Slice, Tool, ToolKind
+from packer.model import Entry, EntryKind, Layer, LayerKind, Need, NeedKind, Runtime, Slice, Tool, ToolKind
 
 from .archives import target
 
@@ -191,16 +191,18 @@ def _slice(statement: Statement, found: Mapping[str, Layer]) -> Slice:
     assert match, platform
     one = target(tag, "glibc" if match[1] == "many" else "musl", (int(match[2]), int(match[3])), match[4])
     chosen = tuple(found.values())
-    needs, flags = [], []
+    needs, flags, runtime = [], [], None
     for word, *rest in statement.below:
         if word == "layers":
             chosen = tuple(found[name] for name in rest)
         elif word == "flag":
             flags.append(rest[0])
+        elif word == "carries":
+            runtime = Runtime(tag, (*one.python.version, 0), found[rest[0]], rest[1], frozenset(), (), ())
         else:
             assert word == "need", word
             needs.append(_need(rest))
-    return Slice(one, tuple(needs), chosen, view.links(chosen, one)[0], tuple(flags))
+    return Slice(one, tuple(needs), chosen, view.links(chosen, one)[0], tuple(flags), runtime)
 
 
 def _need(words: Sequence[str]) -> Need:

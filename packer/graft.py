@@ -1,0 +1,146 @@
+"""Grafting: an ELF file is told where its libraries are, under names that no host has."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lief
+
+from packer.errors import PackError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+lief.logging.disable()
+
+_LARGE_PAGE = 0x10000
+"""Bytes of a page on some AArch64 hosts. lief aligns to 4 KiB there, and the file does not load (its issue 1366)."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be another in a file."""
+
+    rpath: str
+    """DT_RPATH. Never DT_RUNPATH: with it a library is no longer looked for where what loads it would."""
+    needed: Mapping[str, str] = field(default_factory=dict)
+    """DT_NEEDED names -> new names, in the version requirements, too."""
+    soname: str = ""
+    """DT_SONAME; empty: as it is."""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What must come out of it."""
+
+    needed: tuple[str, ...]
+    nodes: frozenset[tuple[str, str]]
+    soname: str
+    rpath: str
+    runpath: str
+    symbols: int
+
+
+def graft(source: Path, output: Path, change: Change) -> None:
+    """Write a changed copy of an executable or shared object; its bytes depend on nothing but the arguments.
+
+    :raises PackError: if it cannot be parsed, or what lief writes is not what was asked for; nothing is left then.
+    """
+    binary = _parse(source)
+    before = _said(binary)
+    wanted = _Said(
+        needed=tuple(change.needed.get(name, name) for name in before.needed),
+        nodes=frozenset((change.needed.get(library, library), node) for library, node in before.nodes),
+        soname=change.soname or before.soname,
+        rpath=change.rpath,
+        runpath="",
+        symbols=before.symbols,
+    )
+    _change(binary, change)
+    temporary = output.with_name(f".{output.name}")
+    try:
+        binary.write(str(temporary))
+        _check(temporary, source, wanted)
+        temporary.chmod(source.stat().st_mode & 0o777 | 0o600)
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parse(path: Path) -> lief.ELF.Binary:
+    config = lief.ELF.ParserConfig()
+    with path.open("rb") as file:
+        if file.read(20)[18:20] == b"\xb7\x00":
+            config.page_size = _LARGE_PAGE
+    binary = lief.ELF.parse(str(path), config)
+    if binary is None:
+        raise PackError(f"cannot read {path}: lief does not take it for an ELF file")
+    return binary
+
+
+def _change(binary: lief.ELF.Binary, change: Change) -> None:
+    tags = lief.ELF.DynamicEntry.TAG
+    # Not moved where there is room: addresses stay, and so do most bytes, which deltas live on.
+    binary.relocate_phdr_table(lief.ELF.Binary.PHDR_RELOC.SEGMENT_GAP)
+    binary.remove(tags.RPATH)
+    binary.remove(tags.RUNPATH)
+    binary.add(lief.ELF.DynamicEntryRpath(change.rpath))
+    for entry in binary.dynamic_entries:
+        if isinstance(entry, lief.ELF.DynamicEntryLibrary):
+            entry.name = change.needed.get(str(entry.name), str(entry.name))
+        elif isinstance(entry, lief.ELF.DynamicSharedObject) and change.soname:
+            entry.name = change.soname
+    for requirement in binary.symbols_version_requirement:
+        requirement.name = change.needed.get(str(requirement.name), str(requirement.name))
+
+
+def _said(binary: lief.ELF.Binary) -> _Said:
+    tags = lief.ELF.DynamicEntry.TAG
+    soname, rpath, runpath = (binary.get(tag) for tag in (tags.SONAME, tags.RPATH, tags.RUNPATH))
+    return _Said(
+        needed=tuple(str(name) for name in binary.libraries),
+        nodes=frozenset(
+            (str(requirement.name), str(node.name))
+            for requirement in binary.symbols_version_requirement
+            for node in requirement.get_auxiliary_symbols()
+        ),
+        soname=str(soname.name) if isinstance(soname, lief.ELF.DynamicSharedObject) else "",
+        rpath=str(rpath.rpath) if isinstance(rpath, lief.ELF.DynamicEntryRpath) else "",
+        runpath=str(runpath.runpath) if isinstance(runpath, lief.ELF.DynamicEntryRunPath) else "",
+        symbols=len(binary.dynamic_symbols),
+    )
+
+
+def _check(written: Path, source: Path, wanted: _Said) -> None:
+    """Believe nothing: lief says of no failure more than a line in a log, and may leave an empty file."""
+    fault = f"cannot graft {source}: what lief writes"
+    if not written.is_file() or not written.stat().st_size:
+        raise PackError(f"{fault} is empty")
+    binary = _parse(written)
+    if _said(binary) != wanted:
+        raise PackError(f"{fault} says something else than it should: {_said(binary)}, not {wanted}")
+    for segment in binary.segments:
+        if segment.type is lief.ELF.Segment.TYPE.LOAD and segment.alignment:
+            if segment.file_offset % segment.alignment != segment.virtual_address % segment.alignment:
+                raise PackError(f"{fault} has a segment that is not aligned")
+            if segment.file_offset + segment.physical_size > written.stat().st_size:
+                raise PackError(f"{fault} has a segment beyond its end")
+
+
+@functools.cache
+def needed(path: Path) -> tuple[str, ...]:
+    """Give the DT_NEEDED names of a file."""
+    return _said(_parse(path)).needed
+
+
+@functools.cache
+def run_path(path: Path) -> tuple[Path, ...]:
+    """Give the directories of DT_RPATH and DT_RUNPATH, ``$ORIGIN`` put in."""
+    said = _said(_parse(path))
+    words = [word for text in (said.rpath, said.runpath) for word in text.split(":") if word]
+    return tuple(Path(re.sub(r"\$(ORIGIN|\{ORIGIN\})", str(path.resolve().parent), word)) for word in words)

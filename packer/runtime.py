@@ -1,0 +1,221 @@
+"""Runtimes: interpreters that archives carry, captured from what is installed somewhere.
+
+Captured are the executable and its libpython, the standard library without what only developers run, its extension
+modules, and the shared libraries that these need and that hosts cannot be relied on to have: grafted, as auditwheel
+does it for a wheel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packer import facts, graft, layers, sources
+from packer.errors import PackError
+from packer.files import sha256
+from packer.model import LayerKind, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packer.sources import Interpreter
+
+_GRAFTED = "lib/grafted"
+"""Where shared libraries are that come from elsewhere."""
+
+_DEVELOPERS = re.compile(
+    r"(test|tests|idlelib|idle_test|turtledemo|tkinter|lib2to3/tests|config-[^/]*|__pycache__|site-packages|dist-packages)"
+    r"(/|$)|.*/(test|tests|idle_test|__pycache__)(/|$)|turtle\.py$|.*\.(a|o|pyc|exe)$"
+    r"|lib-dynload/(_tkinter|_test|_ctypes_test|_xxtestfuzz|_xxsubinterpreters_test|xxlimited|xxsubtype)[^/]*$"
+)
+"""Paths below ``lib/pythonX.Y`` that are left out: tests, IDLE and Tk, what is linked against, what pip installed."""
+
+_LIST = """
+import pkgutil, sys
+print(*sorted({*sys.builtin_module_names, *(one.name for one in pkgutil.iter_modules())}))
+"""
+
+_PROBE_SECONDS = 60
+
+
+def capture(interpreter: Interpreter, cache: Path) -> Runtime:
+    """Capture an interpreter; what is made lies in the cache.
+
+    :raises PackError: if it is of no version that can be carried, or a library of it is nowhere.
+    """
+    if interpreter.version < (3, 6):
+        raise PackError(
+            f"cannot carry {interpreter.path}: CPython before 3.6 finds its library only where it was built"
+        )
+    place = place_of(interpreter, cache)
+    if not (place / "runtime.json").is_file():
+        with tempfile.TemporaryDirectory(dir=sources.scratch(cache), prefix="runtime-") as work:
+            sources.publish(_Capture(interpreter, Path(work) / "runtime").make(), place)
+    return load(place)
+
+
+def load(place: Path) -> Runtime:
+    """Read what was captured.
+
+    :raises PackError: if it is damaged.
+    """
+    try:
+        said = json.loads((place / "runtime.json").read_bytes())
+        major, minor, micro = said["version"]
+        name = f"cpython-{major}.{minor}.{micro}-{said['tag']}"
+        return Runtime(
+            said["tag"], (major, minor, micro), layers.read(name, LayerKind.INTERPRETER, [(place / "tree", "")]),
+            said["executable"], frozenset(said["modules"]), tuple(said["grafted"]), tuple(said["missing"]),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PackError(f"{place} is damaged: {error}", hint=f"remove {place}") from None
+
+
+def place_of(interpreter: Interpreter, cache: Path) -> Path:
+    """Name where it is captured to by what that depends on: the interpreter, and how we capture."""
+    said = [sha256(interpreter.path).hex(), str(interpreter.path), interpreter.build]
+    said += [
+        hashlib.sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest() for name in ("runtime", "graft")
+    ]
+    return cache / "runtimes" / hashlib.sha256("\n".join(said).encode()).hexdigest()
+
+
+@dataclass
+class _Capture:
+    """One interpreter on its way into a directory."""
+
+    interpreter: Interpreter
+    into: Path
+
+    def make(self) -> Path:
+        tree = self.into / "tree"
+        name = f"python{self.interpreter.version[0]}.{self.interpreter.version[1]}"
+        threads = "t" if self.interpreter.tag.endswith("t") else ""
+        prefix = self.interpreter.path.parent.parent
+        stdlib = prefix / "lib" / f"{name}{threads}"
+        if not (stdlib / "os.py").is_file():
+            raise PackError(f"cannot carry {self.interpreter.path}: there is no {stdlib}/os.py")
+        executable = tree / "bin" / f"{name}{threads}"
+        executable.parent.mkdir(parents=True)
+        shutil.copy(self.interpreter.path, executable)
+        for alias in ("python3", "python", *([name] if threads else ())):
+            (executable.parent / alias).symlink_to(executable.name)
+        _copy_library(stdlib, tree / "lib" / stdlib.name)
+        grafted = self._graft(tree, executable)
+        missing = self._leave_out_broken(tree, executable)
+        said = {
+            "tag": self.interpreter.tag, "version": self.interpreter.version,
+            "executable": f"bin/{executable.name}", "modules": _modules(executable), "grafted": grafted,
+            "missing": missing,
+        }  # fmt: skip
+        (self.into / "runtime.json").write_text(json.dumps(said))
+        return self.into
+
+    def _graft(self, tree: Path, executable: Path) -> list[str]:
+        """Bring the shared libraries along; the names that they had."""
+        dynload = sorted((tree / "lib").glob("python*/lib-dynload/*.so"))
+        origins = {executable: self.interpreter.path}
+        origins |= {path: self.interpreter.path.parent.parent / path.relative_to(tree) for path in dynload}
+        libraries = self._closure(origins)
+        names = {soname: _hashed(soname, path) for soname, path in libraries.items()}
+        (tree / _GRAFTED).mkdir(parents=True)
+        for path, origin in origins.items():
+            needed = {soname: names[soname] for soname in graft.needed(origin) if soname in names}
+            if needed:
+                up = os.path.relpath(tree / _GRAFTED, path.parent)
+                graft.graft(origin, path, graft.Change(f"$ORIGIN/{up}", needed))
+        for soname, origin in libraries.items():
+            needed = {other: names[other] for other in graft.needed(origin) if other in names}
+            graft.graft(origin, tree / _GRAFTED / names[soname], graft.Change("$ORIGIN", needed, names[soname]))
+        return sorted(libraries)
+
+    def _closure(self, files: Mapping[Path, Path]) -> dict[str, Path]:
+        """Find every shared library that no host can be relied on to have, and those that these need."""
+        oldest = facts.oldest_platform(self.interpreter.libc, self.interpreter.arch)
+        promised = facts.policy_of(oldest).libraries
+        found: dict[str, Path] = {}
+        waiting = list(files.values())
+        while waiting:
+            user = waiting.pop()
+            for soname in graft.needed(user):
+                libc = facts.LIBC_PARTS[self.interpreter.libc].fullmatch(soname)
+                if soname not in found and soname not in promised and not libc:
+                    path = self._find(soname, user)
+                    if path:
+                        found[soname] = path
+                        waiting.append(path)
+        return found
+
+    def _find(self, soname: str, user: Path) -> Path | None:
+        """Find a library as the loader would; None: nowhere, and then the module that needs it does not load."""
+        root = _root_of(self.interpreter.path)
+        own = [self.interpreter.path.parent.parent / "lib", user.resolve().parent]
+        system = [root / directory for directory in ("lib", "usr/lib", "lib64", "usr/lib64")]
+        machine = f"{self.interpreter.arch}-linux-gnu"
+        for directory in [*graft.run_path(user), *own, *(each / machine for each in system), *system]:
+            if (directory / soname).is_file():
+                return (directory / soname).resolve()
+        return None
+
+    def _leave_out_broken(self, tree: Path, executable: Path) -> list[str]:
+        """Import every extension module in a process of the captured interpreter, away from where it came from."""
+        modules = {
+            path.name.partition(".")[0]: path for path in sorted((tree / "lib").glob("python*/lib-dynload/*.so"))
+        }
+        broken = []
+        for name, path in modules.items():
+            if _run(executable, f"import {name}").returncode:
+                broken.append(name)
+                path.unlink()
+        if len(broken) == len(modules) and modules:
+            raise PackError(f"cannot carry {self.interpreter.path}: what is captured does not run here")
+        return broken
+
+
+def _modules(executable: Path) -> list[str]:
+    """Ask what can be imported."""
+    done = _run(executable, _LIST)
+    if done.returncode:
+        raise PackError(f"cannot carry {executable.name}: what is captured does not run: {done.stderr.strip()}")
+    return done.stdout.split()
+
+
+def _run(executable: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a captured interpreter, with nothing of the user's environment."""
+    return subprocess.run(
+        [executable, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False,
+        env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+
+
+def _copy_library(stdlib: Path, into: Path) -> None:
+    for directory, names, files in os.walk(stdlib):
+        below = Path(directory).relative_to(stdlib)
+        names[:] = sorted(name for name in names if not _DEVELOPERS.match((below / name).as_posix()))
+        for name in sorted(files):
+            source = Path(directory, name)
+            path = (below / name).as_posix()
+            if _DEVELOPERS.match(path) or not source.is_file():  # Debian has links into /etc
+                continue
+            (into / below).mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, into / path)
+
+
+def _hashed(soname: str, path: Path) -> str:
+    """Rename a library as auditwheel does, so that no other of its name is taken for it in the same process."""
+    stem, dot, rest = soname.partition(".so")
+    return f"{stem}-{sha256(path).hex()[:8]}{dot}{rest}"
+
+
+def _root_of(executable: Path) -> Path:
+    """Give the root directory of the system that an interpreter belongs to: above ``usr/bin``, wherever that is."""
+    usr = executable.parent.parent
+    return usr.parent if usr.name == "usr" else Path("/")

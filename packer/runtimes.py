@@ -1,0 +1,161 @@
+"""Which interpreters are carried: named by the user, added before, or found on this machine."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+from packer import elf, facts, needs, runtime, sources
+from packer.errors import PackError, UsageError
+from packer.files import replacing, sha256
+from packer.model import NeedKind, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from packer.model import Runtime
+    from packer.sources import Interpreter
+
+_BELOW = ("", "python", "python/install", "install", "usr")
+"""Where the prefix is in what is given: python-build-standalone's archives have it below ``python``."""
+
+
+def add(source: Path, cache: Path) -> Runtime:
+    """Capture an interpreter and remember it for archives to come.
+
+    :param source: an executable, a prefix, or an archive of python-build-standalone.
+    :raises PackError: if there is none, or it cannot be carried.
+    """
+    interpreter = find(source, cache)
+    captured = runtime.capture(interpreter, cache)
+    place = _added(cache) / f"{captured.tag}-{captured.full_version}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(place) as file:
+        said = {"source": str(source), "place": runtime.place_of(interpreter, cache).name}
+        file.write(json.dumps(said).encode())
+    return captured
+
+
+def added(cache: Path) -> Iterator[tuple[Runtime, str]]:
+    """Give the interpreters that were added and where they came from, the newest of each ABI first."""
+    found = []
+    for path in _added(cache).glob("*.json"):
+        said = json.loads(path.read_bytes())
+        found.append((runtime.load(cache / "runtimes" / said["place"]), said["source"]))
+    yield from sorted(found, key=lambda one: (one[0].tag, [-part for part in one[0].version]))
+
+
+def _added(cache: Path) -> Path:
+    return cache / "runtimes" / "added"
+
+
+def for_target(target: Target, named: Mapping[str, Path], cache: Path) -> Runtime:
+    """Choose what the slice of a target carries.
+
+    :param named: Python ABI tag -> what the user named for it.
+    :raises PackError: if there is none.
+    """
+    tag = target.python.tag
+    if tag in named:
+        captured = runtime.capture(find(named[tag], cache), cache)
+        if captured.tag != tag:
+            raise UsageError(f"--runtime {tag}={named[tag]}: that is {captured.tag}, {captured.full_version}")
+        return captured
+    for captured, _ in added(cache):
+        if captured.tag == tag:
+            return captured
+    here = sources.interpreter_for(target, sources.find_interpreters())
+    if here is None:
+        raise PackError(
+            f"no interpreter of {tag} to be carried: none was added, and none is on this machine",
+            hint=f"--runtime {tag}=SOURCE, which may be an archive of python-build-standalone",
+        )
+    return runtime.capture(here, cache)
+
+
+def find(source: Path, cache: Path) -> Interpreter:
+    """Find the interpreter in what a user names.
+
+    :raises PackError: if there is none.
+    """
+    if source.is_file() and source.name.endswith((".tar.gz", ".tar.zst", ".tgz")):
+        source = _unpacked(source, cache)
+    if source.is_dir():
+        places = [source / below / "bin" for below in _BELOW]
+        found = sources.search(place for place in places if place.is_dir())
+        # the newest: a prefix may have several
+        interpreter = max(found, key=lambda one: one.version, default=None)
+    else:
+        interpreter = sources.search_one(source)
+    if interpreter is None:
+        why = "there is no such file or directory" if not source.exists() else "no CPython that runs here is in it"
+        raise PackError(f"cannot carry {source}: {why}")
+    return interpreter
+
+
+def capture(source: Path, cache: Path) -> Runtime:
+    """Capture what a user names, without remembering it."""
+    return runtime.capture(find(source, cache), cache)
+
+
+def describe(captured: Runtime, source: str) -> dict[str, Any]:
+    """Give what an interpreter consists of, and what it needs of a host, as JSON values."""
+    platform = facts.oldest_platform(*_platform(captured))
+    target = Target(facts.pythons()[captured.tag].abi, platform)
+    needed = needs.needs(target, [captured.layer], [], [], None, captured)
+    libc = next(need for need in needed if need.kind is NeedKind.LIBC)
+    return {
+        "tag": captured.tag,
+        "python": captured.full_version,
+        "source": source,
+        "files": len(captured.layer.entries),
+        "size": captured.layer.size,
+        "digest": captured.layer.digest.hex(),
+        "libc": f"{libc.name} {libc.number >> 16}.{libc.number >> 8 & 255}",
+        "libraries": sorted(need.name for need in needed if need.kind is NeedKind.LIBRARY),
+        "grafted": list(captured.grafted),
+        "missing": list(captured.missing),
+    }
+
+
+def _platform(captured: Runtime) -> tuple[str, str]:
+    """Tell the libc and the architecture that the executable is for."""
+    machines = {number: name for name, number in facts.architectures().items()}
+    (executable,) = [file for file in elf.report([captured.layer]) if file.path == captured.executable]
+    return executable.libc or "glibc", machines[executable.machine]
+
+
+def text(described: Mapping[str, Any]) -> str:
+    """Say it to people."""
+    rows = [
+        ("interpreter", f"{described['tag']}, CPython {described['python']}, from {described['source']}"),
+        ("layer", f"{described['files']:,} files, {described['size']:,} bytes, {described['digest'][:16]}"),
+        ("needs", ", ".join([described["libc"], *described["libraries"]])),
+        ("grafted", ", ".join(described["grafted"]) or "nothing: no library comes from elsewhere"),
+    ]
+    if described["missing"]:
+        rows.append(("left out", f"{', '.join(described['missing'])}: could not be imported"))
+    return "\n".join(f"{name:12} {value}" for name, value in rows)
+
+
+def _unpacked(archive: Path, cache: Path) -> Path:
+    """Unpack an archive, once."""
+    place = cache / "unpacked" / sha256(archive).hex()
+    if place.is_dir():
+        return place
+    with tempfile.TemporaryDirectory(dir=sources.scratch(cache), prefix="unpack-") as work:
+        into = Path(work) / "files"
+        try:
+            with archive.open("rb") as file:
+                stream = zstandard.ZstdDecompressor().stream_reader(file) if archive.suffix == ".zst" else file
+                with tarfile.open(fileobj=stream, mode="r|" if archive.suffix == ".zst" else "r|gz") as tar:
+                    tar.extractall(into, filter="tar")
+        except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError) as error:
+            raise PackError(f"cannot unpack {archive}: {error}") from None
+        sources.publish(into, place)
+    return place
