@@ -146,7 +146,7 @@ def sizes(archive: Archive) -> Sizes:
     blobs = archive.records("blob")
     places, other = _places(blobs, archive.records("content"))
     layers = _layers(archive)
-    users = [_layers_of(archive, one, len(layers)) for one in archive.records("slice")]
+    users = [archive.refs(one.first_layer, one.layer_count) for one in archive.records("slice")]
     deltas = [blob for blob in blobs if blob.base_count]
     files = _files(places, layers, users)
     named = _all(layers)
@@ -334,12 +334,6 @@ def _files(places: Sequence[_Place], layers: Sequence[_Layer], users: Sequence[S
 
 
 # Slices and parts -----------------------------------------------------------------------------------------------
-
-
-def _layers_of(archive: Archive, one: Any, count: int) -> list[int]:
-    """Give the layers of a slice, each once; a carried interpreter need not be in its list."""
-    carried = [int(one.interpreter)] if one.interpreter < count else []
-    return list(dict.fromkeys([*archive.refs(one.first_layer, one.layer_count), *carried]))
 
 
 def _slices(

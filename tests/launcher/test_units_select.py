@@ -250,12 +250,10 @@ def test_of_several_interpreters(
 
 def test_a_carried_interpreter_asks_for_none_of_the_host_s(tmp_path: Path) -> None:
     """It runs on the C library of the host's own programs, the first."""
-    row = Row(MIXED, [("cp39", [musl(1, 2)]), ("cp39", [glibc(2, 17)])], [], None)
-    carried = 'add layer name="cpython" kind=3 of=NONE\n'
-    for i in range(2):
-        carried += f'set slice[{i}].interpreter = 0\nset slice[{i}].executable = "bin/python"\n'
-        carried += f"set slice[{i}].first_need += 1\nset slice[{i}].need_count -= 1\n"
-    with judged(described(row, carried), MIXED, tmp_path) as (_, _, selection):
+    carried = "layer cpython interpreter\n  exec bin/python x\n"
+    for libc in (musl(1, 2), glibc(2, 17)):
+        carried += f"slice cp39 manylinux_2_17_x86_64\n  need {libc}\n  carries cpython bin/python\n"
+    with judged(f"{carried}tool app python app", MIXED, tmp_path) as (_, _, selection):
         assert [reasons(selection.verdicts[i]) for i in range(2)] == [[], ["OTHER_LIBC"]]
         assert selection.slice == 0
         assert selection.verdicts[0].python == lib().NONE

@@ -1,0 +1,94 @@
+"""packer/graft.py: a changed ELF file says what it should, is loaded, and nothing else of it is another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import lief
+import pytest
+from support.elf import elf
+
+from packer import elfread, graft
+from packer.errors import PackError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CHANGE = graft.Change("$ORIGIN/../grafted", {"libfoo.so.1": "libfoo-1234abcd.so.1"})
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_names_and_run_path_are_changed(tmp_path: Path, machine: str) -> None:
+    content = elf(
+        ("libfoo.so.1", "FOO_1.0", "FOO_1.1"), "libbar.so.2", soname="libmine.so", exports=("mine",), machine=machine
+    )
+    source, output = write(tmp_path / "source", content), tmp_path / "output"
+    graft.graft(source, output, graft.Change(CHANGE.rpath, CHANGE.needed, "libmine-9.so"))
+    read = elfread.read("layer", "output", output, b"")
+    assert read
+    assert set(read.needed) == {"libfoo-1234abcd.so.1", "libbar.so.2"}
+    assert set(read.nodes) == {("libfoo-1234abcd.so.1", "FOO_1.0"), ("libfoo-1234abcd.so.1", "FOO_1.1")}
+    assert read.soname == "libmine-9.so"
+    binary = lief.ELF.parse(str(output))
+    assert binary
+    assert binary.get(lief.ELF.DynamicEntry.TAG.RUNPATH) is None
+    assert os.stat(output).st_mode & 0o777 == 0o755
+    assert source.read_bytes() == content
+    assert sorted(os.listdir(tmp_path)) == ["output", "source"]
+
+
+def test_an_aarch64_file_suits_large_pages(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", elf("libfoo.so.1", exports=("mine",), machine="aarch64"))
+    graft.graft(source, tmp_path / "output", CHANGE)
+    binary = lief.ELF.parse(str(tmp_path / "output"))
+    assert binary
+    loads = [one for one in binary.segments if one.type is lief.ELF.Segment.TYPE.LOAD]
+    assert loads
+    assert all((one.virtual_address - one.file_offset) % 0x10000 == 0 for one in loads)
+
+
+def test_the_same_bytes_come_out_every_time(tmp_path: Path) -> None:
+    source = write(tmp_path / "source", elf(("libfoo.so.1", "FOO_1.0"), exports=("mine",)))
+    for name in ("a", "b"):
+        graft.graft(source, tmp_path / name, CHANGE)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != source.read_bytes()
+
+
+def test_a_changed_file_is_loaded_with_its_library(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "grafted").mkdir()
+    library = write(tmp_path / "libfoo.so.1", elf(soname="libfoo.so.1", exports=("from_0_0",)))
+    module = write(tmp_path / "module.so", elf("libfoo.so.1", exports=("mine",)))
+    graft.graft(library, tmp_path / "grafted/libfoo-1234abcd.so.1", graft.Change("$ORIGIN", {}, "libfoo-1234abcd.so.1"))
+    graft.graft(module, tmp_path / "lib/module.so", CHANGE)
+    library.unlink()
+    code = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).mine())"
+    for path, status in ((tmp_path / "lib/module.so", 0), (module, 1)):
+        done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF" + b"\xff" * 80])
+def test_what_is_no_elf_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    source = write(tmp_path / "source", content)
+    with pytest.raises(PackError, match=r"cannot read .*source: lief does not take it for an ELF file"):
+        graft.graft(source, tmp_path / "output", CHANGE)
+    assert sorted(os.listdir(tmp_path)) == ["source"]
+
+
+def test_what_lief_writes_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says of no failure: an empty file, or one that says something else."""
+    source = write(tmp_path / "source", elf("libfoo.so.1", exports=("mine",)))
+    monkeypatch.setattr(graft, "_change", lambda _binary, _change: None)
+    with pytest.raises(PackError, match=r"cannot graft .*source: what lief writes says something else than it should"):
+        graft.graft(source, tmp_path / "output", CHANGE)
+    assert sorted(os.listdir(tmp_path)) == ["source"]

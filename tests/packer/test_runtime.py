@@ -1,0 +1,135 @@
+"""packer/runtime.py and runtimes.py: what is captured runs elsewhere, and has what it should and no more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from support.skips import skip_optional
+
+from packer import facts, runtime, runtimes, sources
+from packer.errors import PackError, UsageError
+from packer.model import EntryKind, LayerKind, Runtime, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from packer.sources import Interpreter
+
+pytestmark = pytest.mark.native
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Interpreter:
+    """One of this machine's."""
+    return next(one for one in sources.find_interpreters() if one.version >= (3, 9))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def captured(interpreter: Interpreter, cache: Path) -> Runtime:
+    return runtime.capture(interpreter, cache)
+
+
+def unpacked(one: Runtime, root: Path) -> Path:
+    """Its files in a directory, as a launcher would put them there; the path of its program."""
+    for entry in one.layer.entries:
+        path = root / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if entry.kind is EntryKind.LINK:
+            path.symlink_to(entry.link)
+        elif entry.source:
+            path.write_bytes(entry.source.read_bytes())
+            path.chmod(0o755 if entry.kind is EntryKind.EXEC else 0o644)
+    return root / one.executable
+
+
+def test_what_is_captured(captured: Runtime, interpreter: Interpreter) -> None:
+    assert (captured.tag, captured.version) == (interpreter.tag, interpreter.version)
+    assert captured.layer.kind is LayerKind.INTERPRETER
+    paths = {entry.path: entry.kind for entry in captured.layer.entries}
+    assert paths[captured.executable] is EntryKind.EXEC
+    assert paths["bin/python"] is paths["bin/python3"] is EntryKind.LINK
+    assert not [path for path in paths if "/test/" in path or "site-packages" in path or "idlelib" in path]
+    assert not [path for path in paths if path.endswith((".a", ".pyc"))]
+    assert {"os", "sys", "json", "ssl", "math"} <= captured.modules
+    assert not {"test", "idlelib", "tkinter"} & captured.modules
+
+
+def test_it_runs_elsewhere(captured: Runtime, interpreter: Interpreter, tmp_path: Path) -> None:
+    program = unpacked(captured, tmp_path / "there")
+    code = "import sys, ssl, sqlite3, ctypes, zlib, math; print(sys.prefix, *sys.version_info[:3])"
+    done = subprocess.run([program, "-I", "-c", code], capture_output=True, text=True, check=False, env={})
+    assert done.stderr == ""
+    assert done.stdout.split() == [str(tmp_path / "there"), *map(str, interpreter.version)]
+    code = "import ssl; print(*sorted({line.split()[-1] for line in open('/proc/self/maps') if '.so' in line}))"
+    done = subprocess.run([program, "-I", "-c", code], capture_output=True, text=True, check=True, env={})
+    foreign = {os.path.basename(path) for path in done.stdout.split() if not path.startswith(str(tmp_path))}
+    assert not [name for name in foreign if name.startswith(("libssl", "libcrypto", "libpython"))]
+
+
+def test_what_is_grafted_has_a_name_of_its_own(captured: Runtime) -> None:
+    grafted = [entry.path for entry in captured.layer.entries if entry.path.startswith("lib/grafted/")]
+    assert len(grafted) == len(captured.grafted)
+    for soname in captured.grafted:
+        assert f"lib/grafted/{soname}" not in grafted
+
+
+def test_it_is_captured_once(
+    captured: Runtime, interpreter: Interpreter, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_Capture", None)
+    assert runtime.capture(interpreter, cache) == captured
+
+
+def test_another_capture_has_the_same_bytes(captured: Runtime, interpreter: Interpreter, tmp_path: Path) -> None:
+    assert runtime.capture(interpreter, tmp_path).layer.digest == captured.layer.digest
+
+
+@pytest.mark.parametrize("below", ["python", "python/install"])
+def test_an_archive_is_a_source(captured: Runtime, cache: Path, tmp_path: Path, below: str) -> None:
+    """Laid out as python-build-standalone does it."""
+    unpacked(captured, tmp_path / "prefix")
+    with tarfile.open(tmp_path / "cpython.tar.gz", "w:gz", compresslevel=1) as tar:
+        tar.add(tmp_path / "prefix", below)
+    again = runtimes.capture(tmp_path / "cpython.tar.gz", cache)
+    assert (again.tag, again.version, again.modules) == (captured.tag, captured.version, captured.modules)
+
+
+def test_added_ones_are_remembered(interpreter: Interpreter, captured: Runtime, cache: Path) -> None:
+    assert runtimes.add(interpreter.path, cache) == captured
+    ((found, source),) = runtimes.added(cache)
+    assert (found, source) == (captured, str(interpreter.path))
+    abi = facts.pythons()[captured.tag].abi
+    target = Target(abi, facts.oldest_platform("glibc", interpreter.arch))
+    assert runtimes.for_target(target, {}, cache) == captured
+
+
+def test_mistakes(interpreter: Interpreter, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.tar.gz").write_bytes(b"no archive")
+    for name, said in (
+        ("none", "there is no such file or directory"),
+        ("empty", "no CPython that runs here is in it"),
+        ("broken.tar.gz", "cannot unpack"),
+    ):
+        with pytest.raises(PackError, match=said):
+            runtimes.find(tmp_path / name, cache)
+    target = Target(facts.pythons()["cp36m"].abi, facts.oldest_platform("glibc", interpreter.arch))
+    with pytest.raises(UsageError, match=f"that is {interpreter.tag}"):
+        runtimes.for_target(target, {"cp36m": interpreter.path}, cache)
+
+
+def test_python_2_is_not_carried(cache: Path) -> None:
+    old = next((one for one in sources.find_interpreters() if one.version < (3,)), None)
+    if not old:
+        skip_optional("no Python 2 is here")
+    with pytest.raises(PackError, match=r"only CPython 3.6 and newer can be"):
+        runtime.capture(old, cache)
