@@ -137,7 +137,7 @@ class _Row:
 COMPARED: Sequence[tuple[tuple[str, ...], str, str, str, Sequence[_Way]]] = (
     (INPUTS, ENTRY, TWO, "none", (as_it_is, without_filter, small_blobs, by_path, no_deltas)),
     ((HTTPIE,), "httpie.__main__:main", SIX, "all", (as_it_is, one_base, sources_alone, bytecode_of_sources)),
-    (("regex==2025.11.3",), "regex:escape", f"{SIX},cp314", "none", (as_it_is, one_base, no_deltas)),
+    (("regex==2025.11.3",), "regex:escape", f"{SIX[5:]},cp314", "none", (as_it_is, one_base, no_deltas)),
 )
 """What is packed, what it calls, for which ABIs, with which bytecode, in which ways; ``--fast``, as it takes long."""
 

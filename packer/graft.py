@@ -78,8 +78,10 @@ def _parse(path: Path) -> lief.ELF.Binary:
         if file.read(20)[18:20] == b"\xb7\x00":
             config.page_size = _LARGE_PAGE
     binary = lief.ELF.parse(str(path), config)
-    if binary is None:
-        raise PackError(f"cannot read {path}: lief does not take it for an ELF file")
+    types = (lief.ELF.Header.FILE_TYPE.EXEC, lief.ELF.Header.FILE_TYPE.DYN)
+    # asked for before anything else is: of what is no such file lief aborts the process
+    if binary is None or binary.header.file_type not in types:
+        raise PackError(f"cannot read {path}: it is no executable or shared object")
     return binary
 
 
@@ -139,8 +141,9 @@ def needed(path: Path) -> tuple[str, ...]:
 
 
 @functools.cache
-def run_path(path: Path) -> tuple[Path, ...]:
-    """Give the directories of DT_RPATH and DT_RUNPATH, ``$ORIGIN`` put in."""
+def run_path(path: Path) -> tuple[tuple[Path, bool], ...]:
+    """Give the directories of DT_RPATH and DT_RUNPATH, ``$ORIGIN`` put in, and whether it was there."""
     said = _said(_parse(path))
     words = [word for text in (said.rpath, said.runpath) for word in text.split(":") if word]
-    return tuple(Path(re.sub(r"\$(ORIGIN|\{ORIGIN\})", str(path.resolve().parent), word)) for word in words)
+    origin = str(path.resolve().parent)
+    return tuple((Path(re.sub(r"\$(ORIGIN|\{ORIGIN\})", origin, word)), "ORIGIN" in word) for word in words)

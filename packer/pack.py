@@ -174,6 +174,9 @@ def pack(job: Job, progress: Progress) -> Packed:
         cache.sweep()
         Cache(job.cache / "read").sweep()
     trimmed_note = _trimmed_note(left_out) if job.trim or job.exclude else ()
+    warnings += tuple(
+        f"the Python carried for {one.tag} lacks {', '.join(one.missing)}" for one in carried.values() if one.missing
+    )
     notes = (*_notes(resolutions), *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
     return Packed(written, slices, described, warnings, notes)
 

@@ -24,7 +24,7 @@ from packer.files import sha256
 from packer.model import LayerKind, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from packer.sources import Interpreter
 
@@ -95,12 +95,16 @@ class _Capture:
     interpreter: Interpreter
     into: Path
 
+    @property
+    def prefix(self) -> Path:
+        """What the interpreter was installed to."""
+        return self.interpreter.path.parent.parent
+
     def make(self) -> Path:
         tree = self.into / "tree"
         name = f"python{self.interpreter.version[0]}.{self.interpreter.version[1]}"
         threads = "t" if self.interpreter.tag.endswith("t") else ""
-        prefix = self.interpreter.path.parent.parent
-        stdlib = prefix / "lib" / f"{name}{threads}"
+        stdlib = self.prefix / "lib" / f"{name}{threads}"
         if not (stdlib / "os.py").is_file():
             raise PackError(f"cannot carry {self.interpreter.path}: there is no {stdlib}/os.py")
         executable = tree / "bin" / f"{name}{threads}"
@@ -123,10 +127,13 @@ class _Capture:
         """Bring the shared libraries along; the names that they had."""
         dynload = sorted((tree / "lib").glob("python*/lib-dynload/*.so"))
         origins = {executable: self.interpreter.path}
-        origins |= {path: self.interpreter.path.parent.parent / path.relative_to(tree) for path in dynload}
-        libraries = self._closure(origins)
+        origins |= {path: self.prefix / path.relative_to(tree) for path in dynload}
+        libraries, right = self._closure(origins.values())
+        for path in right:
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.prefix / path, tree / path)
         names = {soname: _hashed(soname, path) for soname, path in libraries.items()}
-        (tree / _GRAFTED).mkdir(parents=True)
+        (tree / _GRAFTED).mkdir(parents=True, exist_ok=True)
         for path, origin in origins.items():
             needed = {soname: names[soname] for soname in graft.needed(origin) if soname in names}
             if needed:
@@ -137,30 +144,48 @@ class _Capture:
             graft.graft(origin, tree / _GRAFTED / names[soname], graft.Change("$ORIGIN", needed, names[soname]))
         return sorted(libraries)
 
-    def _closure(self, files: Mapping[Path, Path]) -> dict[str, Path]:
-        """Find every shared library that no host can be relied on to have, and those that these need."""
+    def _closure(self, files: Iterable[Path]) -> tuple[dict[str, Path], set[Path]]:
+        """Find every shared library that no host can be relied on to have, and those that these need.
+
+        :return: by SONAME, where those are that have to be grafted; paths below the prefix of those that are right as
+            they are, since what needs them finds them from where it lies itself.
+        """
         oldest = facts.oldest_platform(self.interpreter.libc, self.interpreter.arch)
         promised = facts.policy_of(oldest).libraries
         found: dict[str, Path] = {}
-        waiting = list(files.values())
+        right: set[Path] = set()
+        waiting = list(files)
         while waiting:
             user = waiting.pop()
             for soname in graft.needed(user):
                 libc = facts.LIBC_PARTS[self.interpreter.libc].fullmatch(soname)
-                if soname not in found and soname not in promised and not libc:
-                    path = self._find(soname, user)
-                    if path:
-                        found[soname] = path
-                        waiting.append(path)
-        return found
+                if soname in found or soname in promised or libc:
+                    continue
+                beside = self._beside(soname, user)
+                path = self.prefix / beside if beside else self._find(soname, user)
+                if path and beside not in right:
+                    waiting.append(path)
+                if beside:
+                    right.add(beside)
+                elif path:
+                    found[soname] = path
+        return found, right
+
+    def _beside(self, soname: str, user: Path) -> Path | None:
+        """Find a library that a file finds below the same prefix, wherever that lies; its path there."""
+        for directory, relative in graft.run_path(user):
+            path = Path(os.path.normpath(directory / soname))
+            if relative and path.is_file() and path.is_relative_to(self.prefix):
+                return path.relative_to(self.prefix)
+        return None
 
     def _find(self, soname: str, user: Path) -> Path | None:
         """Find a library as the loader would; None: nowhere, and then the module that needs it does not load."""
         root = _root_of(self.interpreter.path)
-        own = [self.interpreter.path.parent.parent / "lib", user.resolve().parent]
+        own = [*(directory for directory, _ in graft.run_path(user)), self.prefix / "lib", user.resolve().parent]
         system = [root / directory for directory in ("lib", "usr/lib", "lib64", "usr/lib64")]
         machine = f"{self.interpreter.arch}-linux-gnu"
-        for directory in [*graft.run_path(user), *own, *(each / machine for each in system), *system]:
+        for directory in [*own, *(each / machine for each in system), *system]:
             if (directory / soname).is_file():
                 return (directory / soname).resolve()
         return None

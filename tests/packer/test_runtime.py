@@ -100,7 +100,7 @@ def test_an_archive_is_a_source(captured: Runtime, cache: Path, tmp_path: Path, 
     with tarfile.open(tmp_path / "cpython.tar.gz", "w:gz", compresslevel=1) as tar:
         tar.add(tmp_path / "prefix", below)
     again = runtimes.capture(tmp_path / "cpython.tar.gz", cache)
-    assert (again.tag, again.version, again.modules) == (captured.tag, captured.version, captured.modules)
+    assert (again.layer.digest, again.modules, again.grafted) == (captured.layer.digest, captured.modules, ())
 
 
 def test_added_ones_are_remembered(interpreter: Interpreter, captured: Runtime, cache: Path) -> None:
@@ -131,5 +131,5 @@ def test_python_2_is_not_carried(cache: Path) -> None:
     old = next((one for one in sources.find_interpreters() if one.version < (3,)), None)
     if not old:
         skip_optional("no Python 2 is here")
-    with pytest.raises(PackError, match=r"only CPython 3.6 and newer can be"):
+    with pytest.raises(PackError, match=r"CPython before 3\.6 finds its library only where it was built"):
         runtime.capture(old, cache)
