@@ -154,7 +154,7 @@ def _unpacked(archive: Path, cache: Path) -> Path:
             with archive.open("rb") as file:
                 stream = zstandard.ZstdDecompressor().stream_reader(file) if archive.suffix == ".zst" else file
                 with tarfile.open(fileobj=stream, mode="r|" if archive.suffix == ".zst" else "r|gz") as tar:
-                    tar.extractall(into, filter="tar")
+                    tar.extractall(into, filter="data")
         except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError) as error:
             raise PackError(f"cannot unpack {archive}: {error}") from None
         sources.publish(into, place)
