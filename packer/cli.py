@@ -152,7 +152,7 @@ def _add_runtime(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     every = verbs.add_parser("list", help="list those that were added", description="List those that were added.")
     every.set_defaults(run=_runtime_list)
     show = verbs.add_parser("show", help="say what one consists of and needs", description="Say what one consists of.")
-    show.add_argument("name", metavar="TAG", help="Python ABI tag, or SOURCE")
+    show.add_argument("name", metavar="TAG|SOURCE", help="Python ABI tag of what was added, or what add takes")
     show.set_defaults(run=_runtime_show)
     for verb in (add, every, show):
         verb.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
@@ -361,6 +361,8 @@ def _runtime_list(options: argparse.Namespace) -> int:
     found = [runtimes.describe(captured, source) for captured, source in runtimes.added(job.cache())]
     if options.json:
         _print_json({"version": 1, "runtimes": found})
+    elif not found:
+        print("packer: none was added; packer fat --bundle takes what is on this machine", file=sys.stderr)
     for one in () if options.json else found:
         print(f"{one['tag']:8} {one['python']:8} {one['size']:>12,}  {one['source']}")
     return 0
@@ -369,9 +371,7 @@ def _runtime_list(options: argparse.Namespace) -> int:
 def _runtime_show(options: argparse.Namespace) -> int:
     from packer import job, runtimes
 
-    found = [(one, source) for one, source in runtimes.added(job.cache()) if options.name in (one.tag, source)]
-    if not found:
-        found = [(runtimes.capture(Path(options.name), job.cache()), options.name)]
+    found = runtimes.named(options.name, job.cache())
     return _tell_runtime(options, [runtimes.describe(captured, source) for captured, source in found])
 
 

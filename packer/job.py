@@ -15,7 +15,7 @@ from packer.pack import Bytecode, Job
 from packer.resolve import Requests
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from packer.config import Config
     from packer.model import Target
@@ -66,7 +66,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         profile_runs=config.profile_run,
         exclude=tuple(map(_pattern, config.exclude)),
         bundle=bundle,
-        runtimes=dict(_runtime(word, bundle) for word in config.runtime),
+        runtimes={tag: Path(source) for tag, _, source in (word.partition("=") for word in config.runtime)},
         trim=bool(config.trim),
     )  # fmt: skip
     return job, (*default, *selection.notes)
@@ -76,17 +76,13 @@ def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
     """Read for which Python tags an interpreter is carried; to name one is to ask for it."""
     tags = list(dict.fromkeys(target.python.tag for target in chosen))
     words = [word.strip() for word in (config.bundle or "").split(",") if word.strip()]
+    for word in config.runtime:
+        if not re.fullmatch("[^=]+=.+", word):
+            raise UsageError(f"not a --runtime: {word!r}: write TAG=SOURCE, as cp313=/opt/python")
     asked = {*words, *(word.partition("=")[0] for word in config.runtime)}
     for word in asked - {"all", *tags}:
         raise UsageError(f"no slice is packed for {word}, so none can carry it", hint=f"there are {', '.join(tags)}")
     return frozenset(tags if "all" in asked else asked)
-
-
-def _runtime(word: str, bundle: Collection[str]) -> tuple[str, Path]:
-    tag, equals, source = word.partition("=")
-    if not equals or not source or tag not in bundle:
-        raise UsageError(f"not a --runtime: {word!r}: write TAG=SOURCE, as cp313=/opt/python")
-    return tag, Path(source)
 
 
 def _pattern(word: str) -> str:

@@ -173,11 +173,14 @@ def pack(job: Job, progress: Progress) -> Packed:
         )  # fmt: skip
         cache.sweep()
         Cache(job.cache / "read").sweep()
-    trimmed_note = _trimmed_note(left_out) if job.trim or job.exclude else ()
+    trimmed_note = _trimmed_note(left_out) if left_out else ()
     warnings += tuple(
         f"the Python carried for {one.tag} lacks {', '.join(one.missing)}" for one in carried.values() if one.missing
     )
-    notes = (*_notes(resolutions), *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
+    took = tuple(
+        f"carried for {tag}: CPython {one.full_version}, {one.layer.size:,} bytes" for tag, one in carried.items()
+    )
+    notes = (*_notes(resolutions), *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
     return Packed(written, slices, described, warnings, notes)
 
 

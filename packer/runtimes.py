@@ -98,6 +98,23 @@ def find(source: Path, cache: Path) -> Interpreter:
     return interpreter
 
 
+def named(name: str, cache: Path) -> list[tuple[Runtime, str]]:
+    """Give what was added for a Python ABI tag or from a source, or capture a source without remembering it.
+
+    :raises UsageError: if it is neither.
+    """
+    known = list(added(cache))
+    found = [(captured, source) for captured, source in known if name in (captured.tag, source)]
+    if found:
+        return found
+    if not name or not Path(name).exists():
+        tags = ", ".join(captured.tag for captured, _ in known)
+        raise UsageError(
+            f"no interpreter {name!r} was added", hint=f"there is {tags}" if tags else "packer runtime add"
+        )
+    return [(capture(Path(name), cache), name)]
+
+
 def capture(source: Path, cache: Path) -> Runtime:
     """Capture what a user names, without remembering it."""
     return runtime.capture(find(source, cache), cache)

@@ -112,6 +112,12 @@ def test_added_ones_are_remembered(interpreter: Interpreter, captured: Runtime, 
     assert runtimes.for_target(target, {}, cache) == captured
 
 
+def test_what_was_not_added_is_not_known(cache: Path, tmp_path: Path) -> None:
+    for name in ("cp399", "", str(tmp_path / "none")):
+        with pytest.raises(UsageError, match="was added"):
+            runtimes.named(name, cache)
+
+
 def test_mistakes(interpreter: Interpreter, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.tar.gz").write_bytes(b"no archive")
