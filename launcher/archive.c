@@ -449,12 +449,33 @@ checklayers(struct archive *ar)
 	return ARCHIVE_OK;
 }
 
-/* directories that the launcher puts something into: a link there would lead it into a layer */
+/* whether a path is the other, or below it */
+static int
+isbelow(const char *path, const char *other)
+{
+	size_t n = strlen(other);
+
+	return strncmp(path, other, n) == 0 && (path[n] == '\0' || path[n] == '/');
+}
+
+/* what the launcher makes itself, and directories that it puts something into: a link there would lead it into a layer */
 static int
 isviews(const char *path, const char *python_dir)
 {
 	return strcmp(path, "bin") == 0 || strcmp(path, "lib") == 0 ||
-	       (strncmp(path, "lib/", 4) == 0 && strcmp(path + 4, python_dir) == 0);
+	       (strncmp(path, "lib/", 4) == 0 && strcmp(path + 4, python_dir) == 0) || isbelow(path, "lib64") ||
+	       isbelow(path, "pyvenv.cfg") || isbelow(path, "bin/python") || isbelow(path, "bin/python2") ||
+	       isbelow(path, "bin/python3") || (strncmp(path, "bin/", 4) == 0 && isbelow(path + 4, python_dir));
+}
+
+/* pythonX.Y, whatever follows */
+static int
+ispythondir(const char *name)
+{
+	const char *dot = strchr(name, '.');
+
+	return strncmp(name, "python", 6) == 0 && name[6] >= '1' && name[6] <= '9' && dot && dot[1] >= '0' && dot[1] <= '9' &&
+	       !strchr(name, '/');
 }
 
 /* owner: for each layer the last slice that it is part of, plus one */
@@ -530,7 +551,7 @@ carriesinterpreter(const struct archive *ar, uint32_t i, const uint32_t *owner)
 		return 0;
 	for (k = l->first_entry; k < l->first_entry + l->entry_count; k++)
 		if (ar->entries[k].kind == ENTRY_EXEC && strcmp(archivestring(ar, ar->entries[k].path), path) == 0)
-			return strncmp(archivestring(ar, s->python_dir), "python", strlen("python")) == 0;
+			return 1;
 	return 0;
 }
 
@@ -545,7 +566,7 @@ checkslice(struct archive *ar, uint32_t i, uint32_t *owner, uint32_t *compiled)
 		snprintf(ar->detail, sizeof(ar->detail), "slice %u: view shape %u is not known", (unsigned)i, (unsigned)s->shape);
 		return ARCHIVE_NEWER;
 	}
-	if (!pathissafe(python_dir) || strchr(python_dir, '/') ||
+	if (!pathissafe(python_dir) || !ispythondir(python_dir) ||
 	    (s->interpreter != NONE && !pathissafe(archivestring(ar, s->executable))))
 		return indexdamaged(ar, "slice", i, "a path is malformed");
 	if (s->interpreter == NONE && !needspython(ar, s))

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from packer import native
-from packer.errors import PackError
+from packer import files, native
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from pathlib import Path
 
     from packer.cache import Cache
     from packer.layout import Draft, Piece
@@ -121,21 +119,7 @@ def _raw(draft: Draft) -> bytes:
 
 
 def _content(piece: Piece) -> bytes:
-    entry = piece.entry
-    assert entry.source is not None, entry.path
-    try:
-        content = entry.source.read_bytes()
-    except OSError as error:
-        raise PackError(f"cannot read {entry.source}: {error.strerror}", _hint(entry.source)) from error
-    if hashlib.sha256(content).digest() != entry.sha256:
-        raise PackError(f"{entry.source} was changed while it was packed", _hint(entry.source))
-    return content[piece.start : piece.start + piece.size]
-
-
-def _hint(source: Path) -> str:
-    """Tell the way out where it was not the user who changed a file."""
-    caches = [path for path in source.parents if path.parent.name in ("installed", "bytecode")]
-    return f"if nobody is changing it, remove {caches[0]}, which is made anew" if caches else ""
+    return files.content(piece.entry)[piece.start : piece.start + piece.size]
 
 
 def _compress(raw: bytes, prefix: bytes, level: Level, stop: threading.Event) -> bytes:

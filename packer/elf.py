@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packer import facts
+from packer import facts, files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +81,7 @@ def _elf_files(layer: Layer, cache: Cache | None) -> tuple[File, ...]:
     read = (
         elfread.read(layer.name, entry.path, entry.source, entry.sha256)
         for entry in layer.entries
-        if entry.source and entry.size >= _ELF_HEADER
+        if entry.source and entry.size >= _ELF_HEADER and files.content(entry)
     )
     found = tuple(file for file in read if file)
     if cache:

@@ -14,6 +14,8 @@ from packer.errors import PackError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from packer.model import Entry
+
 
 @contextlib.contextmanager
 def replacing(path: Path, *, mode: int = 0o666, option: str = "-o") -> Iterator[IO[bytes]]:
@@ -69,3 +71,25 @@ def sha256(path: Path) -> bytes:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.digest()
+
+
+def content(entry: Entry) -> bytes:
+    """Read a file of a layer, and make sure that it is what it was: what is worked out from it is kept by its digest.
+
+    :raises PackError: if it cannot be read, or is another.
+    """
+    source = entry.source
+    assert source is not None, entry.path
+    try:
+        read = source.read_bytes()
+    except OSError as error:
+        raise PackError(f"cannot read {source}: {error.strerror}", _hint(source)) from error
+    if hashlib.sha256(read).digest() != entry.sha256:
+        raise PackError(f"{source} was changed while it was packed", _hint(source))
+    return read
+
+
+def _hint(source: Path) -> str:
+    """Tell the way out where it was not the user who changed a file."""
+    caches = [path for path in source.parents if path.parent.name in ("installed", "bytecode", "runtimes")]
+    return f"if nobody is changing it, remove {caches[0]}, which is made anew" if caches else ""

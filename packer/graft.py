@@ -134,6 +134,12 @@ def _check(written: Path, source: Path, wanted: _Said) -> None:
                 raise PackError(f"{fault} has a segment beyond its end")
 
 
+def is_elf(path: Path) -> bool:
+    """Tell an ELF file by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
 @functools.cache
 def needed(path: Path) -> tuple[str, ...]:
     """Give the DT_NEEDED names of a file."""

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from packer import facts
+from packer import facts, files
 from packer.errors import PackError
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def _kept_imports(entry: Entry, function: str, main: bool, kept: Cache | None) -
     name = hashlib.sha256(f"{_rules()} {entry.sha256.hex()} {main} {function}".encode()).digest()
     text = kept.get(name)
     if text is None:
+        files.content(entry)
         text = "\n".join(map(ast.unparse, _imports(entry.source, entry.sha256, function, main)[1])).encode()
         kept.put(name, text)
     return _told(ast.parse(text).body)

@@ -82,7 +82,10 @@ def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
     asked = {*words, *(word.partition("=")[0] for word in config.runtime)}
     for word in asked - {"all", *tags}:
         raise UsageError(f"no slice is packed for {word}, so none can carry it", hint=f"there are {', '.join(tags)}")
-    return frozenset(tags if "all" in asked else asked)
+    can = [target.python.tag for target in chosen if target.python.version >= (3, 6)]
+    for tag in asked - {"all", *can}:
+        raise UsageError(f"{tag} cannot be carried: only CPython 3.6 and newer can")
+    return frozenset(can if "all" in asked else asked)
 
 
 def _pattern(word: str) -> str:

@@ -208,8 +208,9 @@ class Runtime:
     layer: Layer
     executable: str
     """Path in the layer."""
-    modules: frozenset[str]
-    """Names of the standard library's modules and packages that it has."""
+    arch: str
+    libc: str
+    """``glibc`` or ``musl``."""
     grafted: tuple[str, ...]
     """SONAMEs, as they were, of the shared libraries that come from elsewhere."""
     missing: tuple[str, ...]

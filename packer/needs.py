@@ -20,7 +20,7 @@ from packer.imports import stdlib_imports
 from packer.model import Layer, Need, NeedKind, Platform, PythonAbi, Runtime, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packer.cache import Cache
 
@@ -86,16 +86,19 @@ def needs(
     return tuple(sorted(found | python))
 
 
-def _refuse_unmet(needs: Iterable[Need], runtime: Runtime, target: Target) -> None:
+def _refuse_unmet(needs: Collection[Need], runtime: Runtime, target: Target) -> None:
     """What a host's Python is asked for when it is there, a carried one is asked for now."""
     version = facts.version_hex(*runtime.version)
+    from packer.runtime import lacks  # which loads lief
+
+    missing = lacks(runtime, sorted(need.name for need in needs if need.kind is NeedKind.STDLIB))
     for need in sorted(needs):
         said = f"{target.name}: the Python to be carried, {runtime.full_version}, "
         if need.kind is NeedKind.PYTHON and version < need.number:
             raise PackError(f"{said}is older than a distribution requires")
         if need.kind is NeedKind.PYTHON_NOT and (version ^ need.number) >> 8 == 0:
             raise PackError(f"{said}is excluded by a distribution")
-        if need.kind is NeedKind.STDLIB and need.name.partition(".")[0] not in runtime.modules:
+        if need.kind is NeedKind.STDLIB and need.name in missing:
             raise PackError(f"{said}has no module {need.name}, which is imported", hint="name another with --runtime")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
+from packer.files import content
 from packer.model import LayerKind
 
 if TYPE_CHECKING:
@@ -97,18 +98,15 @@ class File:
         return "-".join(self.layer.name.split("-")[:2])
 
     def parts(self, slack: int) -> bytes:
-        """Read parts that are spread evenly over it, and so many bytes more before and after each."""
-        assert self.entry.source is not None
-        size = self.entry.size
-        with self.entry.source.open("rb") as file:
-            if size <= _PARTS * _PART:
-                return file.read()
-            read = []
-            for number in range(_PARTS):
-                start = max(0, (2 * number + 1) * size // (2 * _PARTS) - _PART // 2 - slack)
-                file.seek(start)
-                read.append(file.read(_PART + 2 * slack))
-        return b"".join(read)
+        """Read parts that are spread evenly over it, and so many bytes more before and after each.
+
+        :raises PackError: if it cannot be read, or is not what it was.
+        """
+        whole, size = content(self.entry), self.entry.size
+        if size <= _PARTS * _PART:
+            return whole
+        starts = [(2 * number + 1) * size // (2 * _PARTS) - _PART // 2 - slack for number in range(_PARTS)]
+        return b"".join(whole[max(0, start) : max(0, start) + _PART + 2 * slack] for start in starts)
 
 
 def key(entry: Entry) -> Key:
@@ -272,15 +270,12 @@ def _costs(samples: Sequence[Sequence[File]], cache: Cache | None) -> list[list[
         costs: list[list[int]] = json.loads(kept)
         return costs
     costs = [[0] * len(samples) for _ in samples]
-    try:
-        contents = [b"".join(file.parts(0) for file in sample) for sample in samples]
-        prefixes = [b"".join(file.parts(_SLACK) for file in sample) for sample in samples]
-    except OSError:  # whoever compresses it says so
-        return costs
-    for one, content in enumerate(contents):
-        costs[one][one] = _size(content, b"")
+    contents = [b"".join(file.parts(0) for file in sample) for sample in samples]
+    prefixes = [b"".join(file.parts(_SLACK) for file in sample) for sample in samples]
+    for one, own in enumerate(contents):
+        costs[one][one] = _size(own, b"")
         for other, prefix in enumerate(prefixes[:one]):  # it is nearly the same the other way round
-            costs[one][other] = costs[other][one] = _size(content, prefix)
+            costs[one][other] = costs[other][one] = _size(own, prefix)
     if cache:
         cache.put(name, json.dumps(costs).encode())
     return costs

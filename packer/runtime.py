@@ -24,7 +24,7 @@ from packer.files import sha256
 from packer.model import LayerKind, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from packer.sources import Interpreter
 
@@ -34,13 +34,17 @@ _GRAFTED = "lib/grafted"
 _DEVELOPERS = re.compile(
     r"(test|tests|idlelib|idle_test|turtledemo|tkinter|lib2to3/tests|config-[^/]*|__pycache__|site-packages|dist-packages)"
     r"(/|$)|.*/(test|tests|idle_test|__pycache__)(/|$)|turtle\.py$|.*\.(a|o|pyc|exe)$"
-    r"|lib-dynload/(_tkinter|_test|_ctypes_test|_xxtestfuzz|_xxsubinterpreters_test|xxlimited|xxsubtype)[^/]*$"
+    r"|(site|user)customize\.py$|lib-dynload/(_tkinter|_test|_ctypes_test|_xxtestfuzz|_xxsubinterpreters_test|xxlimited|xxsubtype)[^/]*$"
 )
 """Paths below ``lib/pythonX.Y`` that are left out: tests, IDLE and Tk, what is linked against, what pip installed."""
 
-_LIST = """
-import pkgutil, sys
-print(*sorted({*sys.builtin_module_names, *(one.name for one in pkgutil.iter_modules())}))
+_IMPORT = """
+import importlib, sys
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        print(name)
 """
 
 _PROBE_SECONDS = 60
@@ -56,10 +60,25 @@ def capture(interpreter: Interpreter, cache: Path) -> Runtime:
             f"cannot carry {interpreter.path}: CPython before 3.6 finds its library only where it was built"
         )
     place = place_of(interpreter, cache)
-    if not (place / "runtime.json").is_file():
+    if not _is_current(place):
+        shutil.rmtree(place, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=sources.scratch(cache), prefix="runtime-") as work:
             sources.publish(_Capture(interpreter, Path(work) / "runtime").make(), place)
     return load(place)
+
+
+def _is_current(place: Path) -> bool:
+    """Tell whether something was captured there, and nothing it was captured from has changed since."""
+    try:
+        said = json.loads((place / "runtime.json").read_bytes())
+        return all(_stamp(Path(path)) == tuple(stamp) for path, *stamp in said["origins"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def load(place: Path) -> Runtime:
@@ -71,20 +90,21 @@ def load(place: Path) -> Runtime:
         said = json.loads((place / "runtime.json").read_bytes())
         major, minor, micro = said["version"]
         name = f"cpython-{major}.{minor}.{micro}-{said['tag']}"
+        layer = layers.layer(name, LayerKind.INTERPRETER, layers.tree(place / "tree"), tag=said["tag"])
+        if layer.digest.hex() != said["digest"]:
+            raise ValueError("its files are not those that were captured")
         return Runtime(
-            said["tag"], (major, minor, micro), layers.read(name, LayerKind.INTERPRETER, [(place / "tree", "")]),
-            said["executable"], frozenset(said["modules"]), tuple(said["grafted"]), tuple(said["missing"]),
+            said["tag"], (major, minor, micro), layer, said["executable"], said["arch"], said["libc"],
+            tuple(said["grafted"]), tuple(said["missing"]),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackError(f"{place} is damaged: {error}", hint=f"remove {place}") from None
 
 
 def place_of(interpreter: Interpreter, cache: Path) -> Path:
-    """Name where it is captured to by what that depends on: the interpreter, and how we capture."""
-    said = [sha256(interpreter.path).hex(), str(interpreter.path), interpreter.build]
-    said += [
-        hashlib.sha256(Path(__file__).with_name(f"{name}.py").read_bytes()).hexdigest() for name in ("runtime", "graft")
-    ]
+    """Name where an interpreter is captured to, by this version of the packer."""
+    said = [str(interpreter.path), interpreter.build]
+    said += [sha256(Path(__file__).with_name(f"{name}.py")).hex() for name in ("runtime", "graft")]
     return cache / "runtimes" / hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
@@ -112,26 +132,29 @@ class _Capture:
         shutil.copy(self.interpreter.path, executable)
         for alias in ("python3", "python", *([name] if threads else ())):
             (executable.parent / alias).symlink_to(executable.name)
-        _copy_library(stdlib, tree / "lib" / stdlib.name)
-        grafted = self._graft(tree, executable)
+        origins = [self.interpreter.path, *_copy_library(stdlib, tree / "lib" / stdlib.name)]
+        libraries = self._graft(tree, executable)
         missing = self._leave_out_broken(tree, executable)
+        entries = layers.layer("", LayerKind.INTERPRETER, layers.tree(tree)).digest
         said = {
-            "tag": self.interpreter.tag, "version": self.interpreter.version,
-            "executable": f"bin/{executable.name}", "modules": _modules(executable), "grafted": grafted,
-            "missing": missing,
+            "tag": self.interpreter.tag, "version": self.interpreter.version, "arch": self.interpreter.arch,
+            "libc": self.interpreter.libc, "executable": f"bin/{executable.name}", "digest": entries.hex(),
+            "grafted": sorted(libraries), "missing": missing,
+            "origins": [[str(path), *_stamp(path)] for path in [*origins, *libraries.values()]],
         }  # fmt: skip
         (self.into / "runtime.json").write_text(json.dumps(said))
         return self.into
 
-    def _graft(self, tree: Path, executable: Path) -> list[str]:
-        """Bring the shared libraries along; the names that they had."""
-        dynload = sorted((tree / "lib").glob("python*/lib-dynload/*.so"))
+    def _graft(self, tree: Path, executable: Path) -> dict[str, Path]:
+        """Bring the shared libraries along; the names that they had, and where they were."""
+        dynload = [path for path in sorted((tree / "lib").glob("python*/lib-dynload/*.so")) if graft.is_elf(path)]
         origins = {executable: self.interpreter.path}
         origins |= {path: self.prefix / path.relative_to(tree) for path in dynload}
         libraries, right = self._closure(origins.values())
         for path in right:
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.prefix / path, tree / path)
+        origins |= {tree / path: self.prefix / path for path in right}
         names = {soname: _hashed(soname, path) for soname, path in libraries.items()}
         (tree / _GRAFTED).mkdir(parents=True, exist_ok=True)
         for path, origin in origins.items():
@@ -142,7 +165,7 @@ class _Capture:
         for soname, origin in libraries.items():
             needed = {other: names[other] for other in graft.needed(origin) if other in names}
             graft.graft(origin, tree / _GRAFTED / names[soname], graft.Change("$ORIGIN", needed, names[soname]))
-        return sorted(libraries)
+        return libraries
 
     def _closure(self, files: Iterable[Path]) -> tuple[dict[str, Path], set[Path]]:
         """Find every shared library that no host can be relied on to have, and those that these need.
@@ -197,7 +220,11 @@ class _Capture:
         }
         broken = []
         for name, path in modules.items():
-            if _run(executable, f"import {name}").returncode:
+            try:
+                works = _run(executable, f"import {name}").returncode == 0
+            except subprocess.TimeoutExpired:
+                works = False
+            if not works:
                 broken.append(name)
                 path.unlink()
         if len(broken) == len(modules) and modules:
@@ -205,33 +232,35 @@ class _Capture:
         return broken
 
 
-def _modules(executable: Path) -> list[str]:
-    """Ask what can be imported."""
-    done = _run(executable, _LIST)
-    if done.returncode:
-        raise PackError(f"cannot carry {executable.name}: what is captured does not run: {done.stderr.strip()}")
-    return done.stdout.split()
+def lacks(captured: Runtime, names: Iterable[str]) -> list[str]:
+    """Import modules in a captured interpreter; those that cannot be."""
+    (source,) = [entry.source for entry in captured.layer.entries if entry.path == captured.executable]
+    assert source
+    return _run(source, _IMPORT, *names).stdout.split()
 
 
-def _run(executable: Path, code: str) -> subprocess.CompletedProcess[str]:
+def _run(executable: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in a captured interpreter, with nothing of the user's environment."""
     return subprocess.run(
-        [executable, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False,
-        env={"PATH": "/usr/bin:/bin"},
+        [executable, "-I", "-S", "-B", "-c", code, *arguments], capture_output=True, text=True, errors="replace",
+        timeout=_PROBE_SECONDS, check=False, env={"PATH": "/usr/bin:/bin"},
     )  # fmt: skip
 
 
-def _copy_library(stdlib: Path, into: Path) -> None:
+def _copy_library(stdlib: Path, into: Path) -> Iterator[Path]:
+    """Copy the standard library; gives what was copied."""
     for directory, names, files in os.walk(stdlib):
         below = Path(directory).relative_to(stdlib)
         names[:] = sorted(name for name in names if not _DEVELOPERS.match((below / name).as_posix()))
         for name in sorted(files):
             source = Path(directory, name)
             path = (below / name).as_posix()
-            if _DEVELOPERS.match(path) or not source.is_file():  # Debian has links into /etc
-                continue
+            outside = source.is_symlink() and not source.resolve().is_relative_to(stdlib.resolve())
+            if _DEVELOPERS.match(path) or outside or not source.is_file():
+                continue  # a system's own settings are no part of Python: Debian has links into /etc
             (into / below).mkdir(parents=True, exist_ok=True)
             shutil.copy(source, into / path)
+            yield source
 
 
 def _hashed(soname: str, path: Path) -> str:

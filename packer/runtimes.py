@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from packer import elf, facts, needs, runtime, sources
+from packer import facts, needs, runtime, sources
 from packer.errors import PackError, UsageError
 from packer.files import replacing, sha256
 from packer.model import NeedKind, Target
@@ -41,12 +41,23 @@ def add(source: Path, cache: Path) -> Runtime:
     return captured
 
 
-def added(cache: Path) -> Iterator[tuple[Runtime, str]]:
-    """Give the interpreters that were added and where they came from, the newest of each ABI first."""
+def added(cache: Path, tag: str = "*") -> Iterator[tuple[Runtime, str]]:
+    """Give the interpreters that were added and where they came from, the newest of each ABI first.
+
+    :param tag: Python ABI tag; all if nothing is said.
+    :raises PackError: if what was added is damaged.
+    """
     found = []
-    for path in _added(cache).glob("*.json"):
-        said = json.loads(path.read_bytes())
-        found.append((runtime.load(cache / "runtimes" / said["place"]), said["source"]))
+    for path in _added(cache).glob(f"{tag}-*.json"):
+        try:
+            said = json.loads(path.read_bytes())
+            place, source = cache / "runtimes" / said["place"], str(said["source"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PackError(f"{path} is damaged: {error}", hint=f"remove {path}") from None
+        try:
+            found.append((runtime.load(place), source))
+        except PackError as error:
+            raise PackError(str(error), hint=f"packer runtime add {source}, or remove {path}") from None
     yield from sorted(found, key=lambda one: (one[0].tag, [-part for part in one[0].version]))
 
 
@@ -60,15 +71,24 @@ def for_target(target: Target, named: Mapping[str, Path], cache: Path) -> Runtim
     :param named: Python ABI tag -> what the user named for it.
     :raises PackError: if there is none.
     """
+    tag, platform = target.python.tag, target.platform
+    captured = _choose(target, named, cache)
+    if captured.tag != tag:
+        raise UsageError(f"--runtime {tag}={named[tag]}: that is {captured.tag}, {captured.full_version}")
+    if (captured.arch, captured.libc) != (platform.arch, platform.libc):
+        raise UsageError(
+            f"{target.name}: the interpreter to be carried is for {captured.arch} and {captured.libc}",
+            hint=f"--runtime {tag}=SOURCE",
+        )
+    return captured
+
+
+def _choose(target: Target, named: Mapping[str, Path], cache: Path) -> Runtime:
     tag = target.python.tag
     if tag in named:
-        captured = runtime.capture(find(named[tag], cache), cache)
-        if captured.tag != tag:
-            raise UsageError(f"--runtime {tag}={named[tag]}: that is {captured.tag}, {captured.full_version}")
+        return runtime.capture(find(named[tag], cache, tag), cache)
+    for captured, _ in added(cache, tag):
         return captured
-    for captured, _ in added(cache):
-        if captured.tag == tag:
-            return captured
     here = sources.interpreter_for(target, sources.find_interpreters())
     if here is None:
         raise PackError(
@@ -78,9 +98,10 @@ def for_target(target: Target, named: Mapping[str, Path], cache: Path) -> Runtim
     return runtime.capture(here, cache)
 
 
-def find(source: Path, cache: Path) -> Interpreter:
+def find(source: Path, cache: Path, tag: str = "") -> Interpreter:
     """Find the interpreter in what a user names.
 
+    :param tag: Python ABI tag, preferred where there are several.
     :raises PackError: if there is none.
     """
     if source.is_file() and source.name.endswith((".tar.gz", ".tar.zst", ".tgz")):
@@ -88,8 +109,7 @@ def find(source: Path, cache: Path) -> Interpreter:
     if source.is_dir():
         places = [source / below / "bin" for below in _BELOW]
         found = sources.search(place for place in places if place.is_dir())
-        # the newest: a prefix may have several
-        interpreter = max(found, key=lambda one: one.version, default=None)
+        interpreter = max(found, key=lambda one: (one.tag == tag, one.version), default=None)
     else:
         interpreter = sources.search_one(source)
     if interpreter is None:
@@ -122,8 +142,7 @@ def capture(source: Path, cache: Path) -> Runtime:
 
 def describe(captured: Runtime, source: str) -> dict[str, Any]:
     """Give what an interpreter consists of, and what it needs of a host, as JSON values."""
-    platform = facts.oldest_platform(*_platform(captured))
-    target = Target(facts.pythons()[captured.tag].abi, platform)
+    target = Target(facts.pythons()[captured.tag].abi, facts.oldest_platform(captured.libc, captured.arch))
     needed = needs.needs(target, [captured.layer], [], [], None, captured)
     libc = next(need for need in needed if need.kind is NeedKind.LIBC)
     return {
@@ -138,13 +157,6 @@ def describe(captured: Runtime, source: str) -> dict[str, Any]:
         "grafted": list(captured.grafted),
         "missing": list(captured.missing),
     }
-
-
-def _platform(captured: Runtime) -> tuple[str, str]:
-    """Tell the libc and the architecture that the executable is for."""
-    machines = {number: name for name, number in facts.architectures().items()}
-    (executable,) = [file for file in elf.report([captured.layer]) if file.path == captured.executable]
-    return executable.libc or "glibc", machines[executable.machine]
 
 
 def text(described: Mapping[str, Any]) -> str:
@@ -172,7 +184,7 @@ def _unpacked(archive: Path, cache: Path) -> Path:
                 stream = zstandard.ZstdDecompressor().stream_reader(file) if archive.suffix == ".zst" else file
                 with tarfile.open(fileobj=stream, mode="r|" if archive.suffix == ".zst" else "r|gz") as tar:
                     tar.extractall(into, filter="data")
-        except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError) as error:
+        except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError, ValueError) as error:
             raise PackError(f"cannot unpack {archive}: {error}") from None
         sources.publish(into, place)
     return place

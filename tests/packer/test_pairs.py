@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from support.layers import SITE, layer
 
 from packer import pairs
 from packer.cache import Cache
+from packer.errors import PackError
 from packer.model import Layer, LayerKind
 
 if TYPE_CHECKING:
@@ -99,10 +101,14 @@ def test_large_files_are_compared_by_parts(tmp_path: Path) -> None:
     assert bases(modules(contents, tmp_path)) == [None, None, 0, 1, 1]
 
 
-def test_a_file_that_is_gone_is_left_to_whoever_compresses_it(tmp_path: Path) -> None:
-    slices = modules(versions("aabbb"), tmp_path)
+@pytest.mark.parametrize("content", [None, b"another"])
+def test_nothing_is_kept_of_a_file_that_is_not_what_it_was(tmp_path: Path, content: bytes | None) -> None:
+    slices, cache = modules(versions("aabbb"), tmp_path), Cache(tmp_path / "cache")
     source = slices[2][0].entries[0].source
     assert source
-    paired = pairs.files(slices, own=())
-    source.unlink()
-    assert set(pairs.pair(paired).values()) == {paired[0].key}
+    found, before = pairs.files(slices, own=()), source.read_bytes()
+    source.unlink() if content is None else source.write_bytes(content)
+    with pytest.raises(PackError, match=re.escape(str(source))):
+        pairs.pair(found, cache)
+    source.write_bytes(before)
+    assert bases(slices, cache) == [None, 0, None, 2, 2]

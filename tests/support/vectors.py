@@ -198,7 +198,9 @@ def _slice(statement: Statement, found: Mapping[str, Layer]) -> Slice:
         elif word == "flag":
             flags.append(rest[0])
         elif word == "carries":
-            runtime = Runtime(tag, (*one.python.version, 0), found[rest[0]], rest[1], frozenset(), (), ())
+            runtime = Runtime(
+                tag, (*one.python.version, 0), found[rest[0]], rest[1], one.platform.arch, one.platform.libc, (), ()
+            )
         else:
             assert word == "need", word
             needs.append(_need(rest))
