@@ -26,12 +26,25 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+def with_run_path(content: bytes, work: Path) -> bytes:
+    """What lief says must be right after all of it is there before."""
+    binary = lief.ELF.parse(list(content))
+    assert binary
+    binary.add(lief.ELF.DynamicEntryRunPath("/before"))
+    binary.add(lief.ELF.DynamicEntryRpath("/before"))
+    binary.write(str(work))
+    changed = work.read_bytes()
+    work.unlink()
+    return changed
+
+
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_names_and_run_path_are_changed(tmp_path: Path, machine: str) -> None:
     content = elf(
         ("libfoo.so.1", "FOO_1.0", "FOO_1.1"), "libbar.so.2", soname="libmine.so", exports=("mine",), machine=machine
     )
-    source, output = write(tmp_path / "source", content), tmp_path / "output"
+    source, output = write(tmp_path / "source", with_run_path(content, tmp_path / "run-path")), tmp_path / "output"
+    content = source.read_bytes()
     graft.graft(source, output, graft.Change(CHANGE.rpath, CHANGE.needed, "libmine-9.so"))
     read = elfread.read("layer", "output", output, b"")
     assert read
@@ -40,13 +53,18 @@ def test_names_and_run_path_are_changed(tmp_path: Path, machine: str) -> None:
     assert read.soname == "libmine-9.so"
     binary = lief.ELF.parse(str(output))
     assert binary
-    assert binary.get(lief.ELF.DynamicEntry.TAG.RUNPATH) is None
+    tags = [entry.tag for entry in binary.dynamic_entries]
+    assert tags.count(lief.ELF.DynamicEntry.TAG.RPATH) == 1
+    assert lief.ELF.DynamicEntry.TAG.RUNPATH not in tags
+    assert graft.run_path(output) == ((tmp_path / "../grafted", True),)
     assert os.stat(output).st_mode & 0o777 == 0o755
     assert source.read_bytes() == content
     assert sorted(os.listdir(tmp_path)) == ["output", "source"]
 
 
-def test_an_aarch64_file_suits_large_pages(tmp_path: Path) -> None:
+def test_an_aarch64_file_suits_large_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room, too, and all is moved."""
+    monkeypatch.setattr(lief.ELF.Binary, "relocate_phdr_table", lambda _binary, _type: 0)
     source = write(tmp_path / "source", elf("libfoo.so.1", exports=("mine",), machine="aarch64"))
     graft.graft(source, tmp_path / "output", CHANGE)
     binary = lief.ELF.parse(str(tmp_path / "output"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -104,7 +105,10 @@ def test_an_archive_is_a_source(captured: Runtime, cache: Path, tmp_path: Path, 
     assert (again.layer.digest, again.grafted) == (captured.layer.digest, ())
 
 
-def test_added_ones_are_remembered(interpreter: Interpreter, captured: Runtime, cache: Path) -> None:
+def test_added_ones_are_remembered(
+    interpreter: Interpreter, captured: Runtime, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "find_interpreters", lambda: ())
     assert runtimes.add(interpreter.path, cache) == captured
     ((found, source),) = runtimes.added(cache)
     assert (found, source) == (captured, str(interpreter.path))
@@ -117,6 +121,30 @@ def test_what_was_not_added_is_not_known(cache: Path, tmp_path: Path) -> None:
     for name in ("cp399", "", str(tmp_path / "none")):
         with pytest.raises(UsageError, match="was added"):
             runtimes.named(name, cache)
+
+
+def test_a_change_of_what_it_was_captured_from_is_noticed(captured: Runtime, cache: Path, tmp_path: Path) -> None:
+    unpacked(captured, tmp_path / "prefix")
+    first = runtimes.capture(tmp_path / "prefix", cache)
+    (library,) = (tmp_path / "prefix/lib").glob("python*/tarfile.py")
+    library.write_text("changed = 1\n")
+    assert runtimes.capture(tmp_path / "prefix", cache).layer.digest != first.layer.digest
+
+
+def test_damage_in_the_cache_is_found(captured: Runtime, interpreter: Interpreter, tmp_path: Path) -> None:
+    place = runtime.place_of(interpreter, tmp_path)
+    runtimes.add(interpreter.path, tmp_path)
+    (place / "tree" / captured.executable).with_name("python").unlink()
+    with pytest.raises(PackError, match="its files are not those that were captured"):
+        runtime.capture(interpreter, tmp_path)
+    with pytest.raises(PackError, match="is damaged"):
+        list(runtimes.added(tmp_path))
+    (place / "runtime.json").write_text("{")
+    assert runtime.capture(interpreter, tmp_path).layer.digest == captured.layer.digest
+    for path in (tmp_path / "runtimes/added").iterdir():
+        path.write_text("[]")
+        with pytest.raises(PackError, match=re.escape(f"{path} is damaged")):
+            list(runtimes.added(tmp_path))
 
 
 def test_mistakes(interpreter: Interpreter, cache: Path, tmp_path: Path) -> None:
