@@ -132,11 +132,33 @@ def platforms(shop: Shop, found: Findings) -> None:
     )
 
 
+def marginal(shop: Shop, found: Findings) -> None:
+    """Measure what single slices cost a file that has the others: those that are bases, and one that is not."""
+    places = [f"{abi}-{policy}" for abi in EIGHT.split(",") for policy in ("manylinux2014", "musllinux_1_2")]
+    values = []
+    shown = table("what a file is smaller by without one of its slices", "", "without", "bytes", "smaller by")
+    for inputs, entry, bytecode, words, chosen in (
+        ([HTTPIE], "httpie.__main__:main", "all", [f"{abi}-manylinux2014" for abi in SIX.split(",")], ("cp312",)),
+        ([REGEX], "regex:escape", "none", places, ("cp310", "cp313", "cp314t")),
+    ):
+        sizes_ = {}
+        for word in ("", *(word for word in words if word.partition("-")[0] in chosen)):
+            first, *others = (one for one in words if one != word)
+            sizes_[word] = shop.pack(
+                f"marginal-{bytecode}-{word}", inputs, ",".join(others), entry=entry, bytecode=bytecode, platforms=first
+            ).size
+            cost = sizes_[""] - sizes_[word]
+            values.append({"inputs": inputs, "bytecode": bytecode, "without": word, "size": sizes_[word], "cost": cost})
+            shown.add_row(f"{inputs[0]}, bytecode {bytecode}", word, f"{sizes_[word]:,}", f"{cost:,}")
+    found.add("marginal", values, shown)
+
+
 BENCHMARKS: Mapping[str, Callable[[Shop, Findings], None]] = {
     "numpy": numpy,
     "pandas": pandas,
     "httpie": httpie,
     "platforms": platforms,
+    "marginal": marginal,
     "store": store.measure,
     "first": first.measure,
     "layout": choices.measure_layout,
