@@ -26,7 +26,6 @@ from packer import (
     needs,
     profile,
     resolve,
-    runtimes,
     sources,
     trim,
     view,
@@ -159,6 +158,11 @@ def pack(job: Job, progress: Progress) -> Packed:
         warnings = tuple(dict.fromkeys(text for one in made for text in one.warnings))
         missed = trim.unused(job.exclude, [path for paths in left_out.values() for path in paths])
         warnings += tuple(f"--exclude {pattern!r} matches no file" for pattern in missed)
+        warnings += tuple(
+            f"the Python carried for {one.tag} lacks {', '.join(one.missing)}"
+            for one in carried.values()
+            if one.missing
+        )
         launcher = native.data(f"launcher-{machine}")
         compiled = _compile(job, slices, described, launcher, work, progress)
         slices = compiled.slices
@@ -174,9 +178,6 @@ def pack(job: Job, progress: Progress) -> Packed:
         cache.sweep()
         Cache(job.cache / "read").sweep()
     trimmed_note = _trimmed_note(left_out) if left_out else ()
-    warnings += tuple(
-        f"the Python carried for {one.tag} lacks {', '.join(one.missing)}" for one in carried.values() if one.missing
-    )
     took = tuple(
         f"carried for {tag}: CPython {one.full_version}, {one.layer.size:,} bytes" for tag, one in carried.items()
     )
@@ -184,8 +185,10 @@ def pack(job: Job, progress: Progress) -> Packed:
     return Packed(written, slices, described, warnings, notes)
 
 
-def _excluded(path: Path, slices: Iterable[Slice]) -> Iterator[str]:
+def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:
     """Say which known hosts a carried interpreter does not run on: it has a libc's age that no tag tells."""
+    if not any(one.runtime for one in slices):
+        return
     judged = {name: explain.judge(path, name).json["slices"] for name in sorted(hosts.named())}
     for number, one in enumerate(slices):
         if one.runtime:
@@ -319,10 +322,12 @@ def _default_tool(job: Job, chosen: Sequence[Wheel], installed: Sequence[Install
 
 def _runtimes(job: Job, progress: Progress) -> dict[str, Runtime]:
     """Capture the interpreters that are carried, by Python ABI tag."""
-    captured = {}
+    captured: dict[str, Runtime] = {}
     for target in job.targets:
         tag = target.python.tag
         if tag in job.bundle and tag not in captured:
+            from packer import runtimes  # loads lief, which takes longer than packing again
+
             progress.say(f"capturing an interpreter of {tag}")
             captured[tag] = runtimes.for_target(target, job.runtimes, job.cache)
     return captured

@@ -133,20 +133,23 @@ class _Capture:
         for alias in ("python3", "python", *([name] if threads else ())):
             (executable.parent / alias).symlink_to(executable.name)
         origins = [self.interpreter.path, *_copy_library(stdlib, tree / "lib" / stdlib.name)]
-        libraries = self._graft(tree, executable)
+        libraries, right = self._graft(tree, executable)
         missing = self._leave_out_broken(tree, executable)
         entries = layers.layer("", LayerKind.INTERPRETER, layers.tree(tree)).digest
         said = {
             "tag": self.interpreter.tag, "version": self.interpreter.version, "arch": self.interpreter.arch,
             "libc": self.interpreter.libc, "executable": f"bin/{executable.name}", "digest": entries.hex(),
             "grafted": sorted(libraries), "missing": missing,
-            "origins": [[str(path), *_stamp(path)] for path in [*origins, *libraries.values()]],
+            "origins": [[str(path), *_stamp(path)] for path in [*origins, *libraries.values(), *right]],
         }  # fmt: skip
         (self.into / "runtime.json").write_text(json.dumps(said))
         return self.into
 
-    def _graft(self, tree: Path, executable: Path) -> dict[str, Path]:
-        """Bring the shared libraries along; the names that they had, and where they were."""
+    def _graft(self, tree: Path, executable: Path) -> tuple[dict[str, Path], list[Path]]:
+        """Bring the shared libraries along.
+
+        :return: of those that were renamed, the names that they had and where they were; where the others were.
+        """
         dynload = [path for path in sorted((tree / "lib").glob("python*/lib-dynload/*.so")) if graft.is_elf(path)]
         origins = {executable: self.interpreter.path}
         origins |= {path: self.prefix / path.relative_to(tree) for path in dynload}
@@ -165,7 +168,7 @@ class _Capture:
         for soname, origin in libraries.items():
             needed = {other: names[other] for other in graft.needed(origin) if other in names}
             graft.graft(origin, tree / _GRAFTED / names[soname], graft.Change("$ORIGIN", needed, names[soname]))
-        return libraries
+        return libraries, [self.prefix / path for path in sorted(right)]
 
     def _closure(self, files: Iterable[Path]) -> tuple[dict[str, Path], set[Path]]:
         """Find every shared library that no host can be relied on to have, and those that these need.
