@@ -1,26 +1,11 @@
-"""ELF files of layers, and what they say of themselves."""
+"""What an ELF file says of itself."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
 import re
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from packer import facts, files
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from packer.cache import Cache
-    from packer.model import Layer
-
-_ELF_HEADER = 64
-"""Bytes of a 64-bit file's header; lief reads past the end of a shorter file."""
+from packer import facts
 
 
 @dataclass(frozen=True)
@@ -61,41 +46,3 @@ class File:
         if "/ld-linux" in self.interpreter or any(facts.LIBC_PARTS["glibc"].fullmatch(name) for name in self.needed):
             return "glibc"
         return ""
-
-
-def report(layers: Sequence[Layer], cache: Cache | None = None) -> tuple[File, ...]:
-    """Read every ELF executable and shared object, found by its first bytes, whatever its name.
-
-    Objects, archives and what cannot be parsed are not reported: no loader takes them.
-    """
-    return tuple(file for layer in layers for file in _elf_files(layer, cache))
-
-
-def _elf_files(layer: Layer, cache: Cache | None) -> tuple[File, ...]:
-    name = hashlib.sha256(f"{_rules()} {layer.name} {layer.digest.hex()}".encode()).digest()
-    kept = cache.get(name) if cache else None
-    if kept is not None:
-        return tuple(_from_json(said) for said in json.loads(kept))
-    from packer import elfread  # takes longer to import than all the rest of the packer
-
-    read = (
-        elfread.read(layer.name, entry.path, entry.source, entry.sha256)
-        for entry in layer.entries
-        if entry.source and entry.size >= _ELF_HEADER and files.content(entry)
-    )
-    found = tuple(file for file in read if file)
-    if cache:
-        cache.put(name, json.dumps([asdict(file) for file in found]).encode())
-    return found
-
-
-@functools.cache
-def _rules() -> str:
-    """Name what decides what is read from a file: our code, and the library that parses."""
-    ours = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("elf.py", "elfread.py"))
-    return hashlib.sha256(ours + version("lief").encode()).hexdigest()
-
-
-def _from_json(said: dict[str, Any]) -> File:
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-    return File(**{**values, "nodes": tuple((library, node) for library, node in said["nodes"])})

@@ -22,9 +22,6 @@ def read(layer: str, path: str, source: Path, _digest: bytes) -> File | None:
 
     Cached because a wheel's file is the same in every slice that has the wheel.
     """
-    with source.open("rb") as file:
-        if file.read(4) != b"\x7fELF":
-            return None
     binary = lief.ELF.parse(source, _parser_config())
     if binary is None or binary.header.file_type not in (lief.ELF.Header.FILE_TYPE.EXEC, lief.ELF.Header.FILE_TYPE.DYN):
         return None

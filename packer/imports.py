@@ -67,6 +67,7 @@ class _Walk:
         self.found: set[str] = set()
         self.waiting: list[_Module] = []
         self.seen: set[_Module] = set()
+        self.imported: set[str] = set()
 
     def begin(self, word: str) -> None:
         """Begin at an entry module.
@@ -95,7 +96,7 @@ class _Walk:
             return
         self.seen.add(module)
         entry = self.files[module.path]
-        absolute, statements = _kept_imports(entry, module.function, module.main, self.cache)
+        absolute, statements = _imports(entry, module.function, module.main, self.cache)
         beside = "" if absolute or self.target.python.version >= (3, 0) else module.package
         for statement in statements:
             if isinstance(statement, ast.Import):
@@ -122,6 +123,9 @@ class _Walk:
 
     def _import(self, module: str, function: str = "", main: bool = False) -> None:
         """Follow ``import module``: its parents, then itself; the standard library's names come before wheels'."""
+        if module in self.imported and not function:
+            return
+        self.imported.add(module)
         names = module.split(".")
         if names[0] in self.stdlib and not self._source(names[0]).startswith("app/"):
             self.found.add(names[0])
@@ -156,19 +160,30 @@ class _Walk:
 _Imports = tuple[bool, tuple[ast.Import | ast.ImportFrom, ...]]
 """Whether ``from __future__ import absolute_import`` is among a module's imports, and they."""
 
+_Key = tuple[bytes, str, bool]
+"""Digest of a module, a function that is called besides, whether it is run as ``__main__``."""
 
-def _kept_imports(entry: Entry, function: str, main: bool, kept: Cache | None) -> _Imports:
-    """Give the imports that a module surely executes; parsing takes longer than anything else in packing again."""
-    assert entry.source is not None, entry.path
-    if not kept:
-        return _imports(entry.source, entry.sha256, function, main)
-    name = hashlib.sha256(f"{_rules()} {entry.sha256.hex()} {main} {function}".encode()).digest()
+_known: dict[_Key, _Imports] = {}
+
+
+def _imports(entry: Entry, function: str, main: bool, kept: Cache | None) -> _Imports:
+    """Give the imports that a module surely executes; a wheel's module is read once, however many slices have it."""
+    key = (entry.sha256, function, main)
+    if key not in _known:
+        content = files.content(entry)
+        _known[key] = _told(_kept(content, key, kept) if kept else _executed(_parse(content), function, main))
+    return _known[key]
+
+
+def _kept(content: bytes, key: _Key, kept: Cache) -> Iterable[ast.stmt]:
+    """Read a module, or what was found in it in an earlier run: parsing takes longer than all else in packing again."""
+    digest, function, main = key
+    name = hashlib.sha256(f"{_rules()} {digest.hex()} {main} {function}".encode()).digest()
     text = kept.get(name)
     if text is None:
-        files.content(entry)
-        text = "\n".join(map(ast.unparse, _imports(entry.source, entry.sha256, function, main)[1])).encode()
+        text = "\n".join(map(ast.unparse, _told(_executed(_parse(content), function, main))[1])).encode()
         kept.put(name, text)
-    return _told(ast.parse(text).body)
+    return ast.parse(text).body
 
 
 @cache
@@ -177,23 +192,13 @@ def _rules() -> str:
     return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()
 
 
-@cache
-def _imports(source: Path, _digest: bytes, function: str, main: bool) -> _Imports:
-    """Read the imports that a module surely executes; the digest keeps apart what was at a path at different times.
-
-    Cached because a wheel's module is the same in every slice that has the wheel.
-    """
-    return _told(_executed(_parse(source), function, main))
-
-
 def _told(statements: Iterable[ast.stmt]) -> _Imports:
     found = tuple(node for node in statements if isinstance(node, (ast.Import, ast.ImportFrom)))
     return any(_is_absolute_import(node) for node in found), found
 
 
-def _parse(source: Path) -> ast.Module:
+def _parse(data: bytes) -> ast.Module:
     """Parse a module with the running Python; of what is not valid there, Python 2's, read imports at column 0."""
-    data = source.read_bytes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SyntaxWarning: the program's, not ours
         try:

@@ -76,4 +76,5 @@ def _plain(entry: Entry, root: Path) -> list[Any]:
 
 def _entry(said: list[Any], root: Path) -> Entry:
     path, kind, source, size, digest, link = said
-    return Entry(path, EntryKind(kind), root / source if source else None, size, bytes.fromhex(digest), link)
+    place = Path(f"{root}/{source}") if source else None  # thousands of these: Path's own division takes twice as long
+    return Entry(path, EntryKind(kind), place, size, bytes.fromhex(digest), link)

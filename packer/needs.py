@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from packer import elf, facts
+from packer import binaries, elf, facts
 from packer.errors import PackError
 from packer.imports import stdlib_imports
 from packer.model import Layer, Need, NeedKind, Platform, PythonAbi, Runtime, Target
@@ -74,7 +74,7 @@ def needs(
     """
     found = {
         Need(NeedKind.MACHINE, name=target.platform.arch, number=facts.architectures()[target.platform.arch]),
-        *_native_needs(judge(elf.report(layers, cache), target), target.platform),
+        *_native_needs(judge(binaries.report(layers, cache), target), target.platform),
     }
     python = {
         *_python_needs(target.python, requires_python),

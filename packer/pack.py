@@ -170,13 +170,12 @@ def pack(job: Job, progress: Progress) -> Packed:
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
-        cache = Cache(job.cache / "blobs")
         written = archive.write(
             output, launcher, slices, described, manifest, progress.advance,
-            level=job.level, own=_own(slices, resolutions, installed), cache=cache,
+            level=job.level, own=_own(slices, resolutions, installed), cache=Cache(job.cache / "blobs"),
         )  # fmt: skip
-        cache.sweep()
-        Cache(job.cache / "read").sweep()
+        for kept in ("blobs", "read", "resolved"):
+            Cache(job.cache / kept).sweep()
     trimmed_note = _trimmed_note(left_out) if left_out else ()
     took = tuple(
         f"carried for {tag}: CPython {one.full_version}, {one.layer.size:,} bytes" for tag, one in carried.items()

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
-from packer import pipchild, process
+from packer import pinned, pipchild, process
+from packer.cache import Cache
 from packer.errors import PackError
 from packer.files import sha256
 from packer.model import Resolution, Target, Wheel
@@ -144,6 +145,17 @@ def _collect(futures: Sequence[Future[Resolution]]) -> tuple[Resolution, ...]:
 
 
 def _resolve_target(requests: Requests, target: Target, builder: Builder, run: _Run) -> Resolution:
+    """Ask pip, unless its answer is known."""
+    remembered = Cache(run.cache / "resolved")
+    known = pinned.recall(requests, target, remembered)
+    if known:
+        return known
+    chosen = _ask_pip(requests, target, builder, run)
+    pinned.remember(requests, chosen, remembered)
+    return chosen
+
+
+def _ask_pip(requests: Requests, target: Target, builder: Builder, run: _Run) -> Resolution:
     """Let pip try again until it meets no source that has to be built first."""
     built = {digest: pipchild.Built(wheel=str(path), sha256=digest) for digest, path in builder.known(target).items()}
     while True:

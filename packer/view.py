@@ -69,8 +69,9 @@ def links(layers: Sequence[Layer], target: Target) -> tuple[tuple[Link, ...], tu
     for number, layer in enumerate(layers):
         if layer.kind in (LayerKind.BYTECODE, LayerKind.INTERPRETER):
             continue  # the one lies beside its layer, to the other the launcher leads
+        merging = _Merging(root, number, layer, target.python.directory)
         for entry in layer.entries:
-            conflicts.extend(_insert(root, number, layer, entry, target.python.directory))
+            conflicts.extend(merging.insert(entry))
     found = sorted(_emit(root, "", file_level), key=lambda link: native.encoded(link.path))
     return tuple(found), tuple(conflicts)
 
@@ -87,27 +88,48 @@ def _skeleton(python: str) -> _Directory:
     return root
 
 
-def _insert(root: _Directory, number: int, layer: Layer, entry: Entry, directory: str) -> Iterator[Conflict]:
-    source = entry.path.split("/")
-    names = ["lib", directory, *source[2:]] if source[:2] == ["lib", "python"] else source
-    path = "/".join(names)
-    if _LAUNCHER_MAKES.match(path):
-        raise PackError(f"{layer.name} cannot be part of a view: the launcher makes {path} itself")
-    node = root
-    for depth, name in enumerate(names if entry.kind is EntryKind.DIR else names[:-1], 1):
-        child = node.children.setdefault(name, _Directory())
+class _Merging:
+    """Puts one layer into the tree."""
+
+    def __init__(self, root: _Directory, number: int, layer: Layer, directory: str) -> None:
+        self._number = number
+        self._layer = layer
+        self._directory = directory
+        self._known = {"": root}
+        """Directories by their paths in the layer: most entries lie beside one that was there before."""
+
+    def insert(self, entry: Entry) -> Iterator[Conflict]:
+        path = self._shown(entry.path)
+        if _LAUNCHER_MAKES.match(path):
+            raise PackError(f"{self._layer.name} cannot be part of a view: the launcher makes {path} itself")
+        if entry.kind is EntryKind.DIR:
+            self._enter(entry.path)
+            return
+        node, name = self._enter(entry.path.rpartition("/")[0]), path.rpartition("/")[2]
+        other = node.children.get(name)
+        if isinstance(other, _Directory):
+            raise _clash(path, self._layer.name, *(owner.name for owner in other.origins.values()))
+        if other is not None and _content(other.entry) != _content(entry):
+            yield Conflict(path, winner=self._layer.name, loser=other.layer.name)
+        node.children[name] = _Leaf(self._layer, entry)
+
+    def _enter(self, source: str) -> _Directory:
+        """Give a directory of the layer in the tree."""
+        if source in self._known:
+            return self._known[source]
+        shown = self._shown(source)
+        node = self._enter(source.rpartition("/")[0])
+        child = node.children.setdefault(shown.rpartition("/")[2], _Directory())
         if isinstance(child, _Leaf):
-            raise _clash("/".join(names[:depth]), child.layer.name, layer.name)
-        child.origins[number, "/".join(source[:depth])] = layer
-        node = child
-    if entry.kind is EntryKind.DIR:
-        return
-    other = node.children.get(names[-1])
-    if isinstance(other, _Directory):
-        raise _clash(path, layer.name, *(owner.name for owner in other.origins.values()))
-    if other is not None and _content(other.entry) != _content(entry):
-        yield Conflict(path, winner=layer.name, loser=other.layer.name)
-    node.children[names[-1]] = _Leaf(layer, entry)
+            raise _clash(shown, child.layer.name, self._layer.name)
+        child.origins[self._number, source] = self._layer
+        self._known[source] = child
+        return child
+
+    def _shown(self, source: str) -> str:
+        """Give the path in the view of a path in the layer."""
+        names = source.split("/", 2)
+        return "/".join(["lib", self._directory, *names[2:]]) if names[:2] == ["lib", "python"] else source
 
 
 def _clash(path: str, file_owner: str, directory_owner: str = "every view", *_others: str) -> PackError:

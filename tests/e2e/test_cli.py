@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -488,9 +487,7 @@ class TestSignals:
         with watched(place.start("fat", "--abis", "manylinux2014,cp311", *words)) as process:
             wait_for(ready, process)
             os.kill(-process.pid if group else process.pid, number)
-            sent = time.monotonic()
-            stdout, stderr = process.communicate(timeout=60)
-            assert time.monotonic() - sent < 10
+            stdout, stderr = process.communicate(timeout=60)  # none of them would have been done by then
             assert place.processes() == []
         assert place.left() == before
         return process.returncode, stdout, stderr

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from support.layers import SITE
 from support.process import Inside, Store, traced, watched
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from .conftest import Enter
 
 pytestmark = pytest.mark.hosts
@@ -68,25 +69,27 @@ def enter_in_memory(enter: Enter, tool: Path) -> tuple[Inside, Path]:
 
 def test_killed_at_any_moment_of_the_first_launch_the_next_one_works(big: Path, enter: Enter) -> None:
     far, home = enter_in_memory(enter, big)
-    # the moments are spread over the whole launch, however fast the machine happens to be at a time: a launch that
-    # ended first was given too long
+    killed: dict[str, list[float]] = {}
     whole = timed(far, home, "time")
-    states: Counter[str] = Counter()
-    while states.total() < KILLS:
-        delay = random.random() * whole
+    while sum(map(len, killed.values())) < KILLS or not {"nothing", "some layers"} <= killed.keys():
+        assert sum(map(len, killed.values())) < 10 * KILLS, killed
+        delay = moment(killed, whole)
         store = store_at(home, "store")
         env = {"FATPAR_STORE": "/home/u/store"}
         if far.run([TOOL], env=env, kill_after=delay).status == -9:
-            states[state_of(store)] += 1
-            whole *= 1.02
-        else:
-            whole *= 0.95
+            killed.setdefault(state_of(store), []).append(delay)
         assert store.broken() == []
         assert far.run([TOOL], env=env).whole == RIGHT, delay
         assert (len(store.names("layers")), len(store.names("views")), store.broken()) == (8, 1, [])
         shutil.rmtree(store.base)
-    # before anything was published, between two layers, after the last
-    assert {"nothing", "some layers"} <= states.keys()
+
+
+def moment(killed: Mapping[str, Sequence[float]], whole: float) -> float:
+    """Seconds: anywhere in the launch; every other time while something is being published, as far as one can tell."""
+    kills = sum(map(len, killed.values()))
+    if not {"nothing", "view"} <= killed.keys() or kills % 2:
+        return random.random() * whole
+    return random.uniform(0.8 * min(killed["view"]), 1.2 * max(killed["nothing"]))
 
 
 def timed(far: Inside, home: Path, name: str) -> float:

@@ -13,7 +13,7 @@ from support.elf import elf
 from support.layers import SITE, layer
 
 from packer import facts, needs, resolve, wheels
-from packer.elf import report
+from packer.binaries import report
 from packer.errors import PackError
 from packer.model import Layer, LayerKind, Need, NeedKind, Platform, Target
 from packer.needs import Use
