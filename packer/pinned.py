@@ -1,0 +1,69 @@
+"""Requirements that are all pinned with digests: what pip chose for them once is remembered, as nothing can change it.
+
+A file of requirements in pip's hash-checking mode says which files may be chosen, down to the byte. Without that, a
+new release may be what is wanted, and pip is asked each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict
+from functools import cache as once
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packer import pipchild
+from packer.files import sha256
+from packer.model import Resolution, Target, Wheel
+from packer.targets import wheel_tags
+
+if TYPE_CHECKING:
+    from packer.cache import Cache
+    from packer.resolve import Requests
+
+_PINNED = re.compile(r"[\w.-]+(\[[^\]]*\])? *== *[\w.!+-]+( *;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *")
+"""A requirement of one version (not ``==1.*``) with digests; options, URLs and other files are none."""
+
+
+def recall(requests: Requests, target: Target, cache: Cache) -> Resolution | None:
+    """Give what was chosen for a target, if the wheels are still there and whole."""
+    name = _name(requests, target)
+    kept = cache.get(name) if name else None
+    if kept is None:
+        return None
+    wheels = tuple(Wheel(**{**said, "path": Path(said["path"])}) for said in json.loads(kept))
+    whole = all(wheel.path.is_file() and sha256(wheel.path).hex() == wheel.sha256 for wheel in wheels)
+    return Resolution(target, wheels) if whole else None
+
+
+def remember(requests: Requests, resolution: Resolution, cache: Cache) -> None:
+    """Keep what was chosen, if it cannot be anything else the next time."""
+    name = _name(requests, resolution.target)
+    if name:
+        cache.put(name, json.dumps([asdict(wheel) for wheel in resolution.wheels], default=str).encode())
+
+
+def _name(requests: Requests, target: Target) -> bytes:
+    """Name what the choice depends on; empty if it may be another the next time."""
+    texts = [path.read_text("utf-8", "surrogateescape") for path in (*requests.files, *requests.constraints)]
+    if requests.requirements or not all(map(_is_pinned, texts[: len(requests.files)])):
+        return b""
+    tags = " ".join(map(str, wheel_tags(target)))
+    said = [_rules(), target.name, target.python.full_version, tags, *requests.index_options(), *texts]
+    return hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).digest()
+
+
+@once
+def _rules() -> str:
+    """Name who decides: pip, and what we make of it."""
+    return f"{version('pip')} {sha256(Path(pipchild.__file__)).hex()}"
+
+
+def _is_pinned(text: str) -> bool:
+    """Tell whether every line of a file of requirements is pinned with digests."""
+    joined = re.sub(r"\\\n", " ", text)
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines()]
+    return all(_PINNED.fullmatch(re.sub(r"\s+", " ", line)) for line in lines if line)
