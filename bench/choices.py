@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from unittest import mock
 
-from measure import Command, alternate, pack_fat, table
+from measure import Command, alternate, full_version, pack_fat, table
 
 from packer import layout, pack, pairs, resolve, sizes
 from packer.cache import Cache
+from packer.inspect import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from measure import Findings
+    from measure import Archive, Findings
     from shop import Shop
 
     from packer.layout import Layout
@@ -192,8 +194,7 @@ def measure_levels(shop: Shop, found: Findings) -> None:
 
 def measure_repack(shop: Shop, found: Findings) -> None:
     """Measure packing again after an edit of the program's own code."""
-    script = shop.work / "repacked.py"
-    inputs = [*INPUTS, str(script)]
+    script, lock = shop.work / "repacked.py", shop.work / "lock.txt"
     resolving = 0.0
 
     def timed(*arguments: Any, **more: Any) -> Any:
@@ -204,17 +205,35 @@ def measure_repack(shop: Shop, found: Findings) -> None:
         return resolved
 
     rows = []
+    script.write_text("import pandas\n")
+    abis = "cp39,cp310,cp311,cp312"
+    lock.write_text(pinned(pack_fat(shop.work / "repacked", [*INPUTS, str(script)], abis)))
     with mock.patch.object(pack, "resolve", mock.Mock(wraps=resolve, resolve=timed)):
         for number in range(4):
             script.write_text(f"import pandas\nprint({number})\n")
             start = time.perf_counter()
-            pack_fat(shop.work / "repacked", inputs, "cp39,cp310,cp311,cp312")
+            pack_fat(shop.work / "repacked", [str(script)], abis, requirement=(lock,))
             rows.append({"seconds": time.perf_counter() - start, "resolving": resolving})
-    shown = table("numpy, pandas and a script, four ABIs: seconds", "", "all", "but resolving")
+    shown = table("numpy, pandas, all pinned, and a script, four ABIs: seconds", "", "all", "but resolving")
     for number, row in enumerate(rows):
-        name = f"again, edit {number}" if number else "first, most of it from the cache if it was packed before"
+        name = f"again, edit {number}" if number else "first from this lock, wheels and blobs from the cache"
         shown.add_row(name, f"{row['seconds']:.1f}", f"{row['seconds'] - row['resolving']:.1f}")
     found.add("repack", rows, shown)
+
+
+def pinned(archive: Archive) -> str:
+    """Give the requirements of an archive, all pinned with digests, as a lock has them."""
+    slices = describe(archive.path)["manifest"]["slices"]
+    found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for one in slices:
+        for part in one["distributions"]:
+            found[part["name"], part["version"]].append((full_version(one["name"].partition("-")[0]), part["sha256"]))
+    lines = []
+    for (name, version), users in sorted(found.items()):
+        pythons = " or ".join(f"python_full_version == '{python}'" for python, _ in users)
+        marker = f" ; {pythons}" if len(users) < len(slices) else ""
+        lines.append(f"{name}=={version}{marker} " + " ".join(f"--hash=sha256:{digest}" for _, digest in users))
+    return "\n".join(lines) + "\n"
 
 
 def measure_bytecode(shop: Shop, found: Findings) -> None:

@@ -112,10 +112,13 @@ decode(struct blobs *b, uint32_t index, const uint8_t *stored, const uint8_t *pr
 	return n == blob->raw_size ? 0 : damaged(fault, index, "its decoded size is wrong");
 }
 
-/* decoded bytes as other blobs have them for their prefix: kept until KEEP is reached, the filter not undone */
+/* decoded bytes, the filter not undone, as other blobs have them for their prefix: kept until KEEP is reached */
 static const uint8_t *decoded(struct blobs *, uint32_t, struct fault *);
 
-/* the decoded bases, one after the other; one alone stays where it is kept, several are copied into *copy */
+/*
+ * the decoded bases, one after the other, filtered if the blob itself is: one alone stays where it is kept, several
+ * and what is not to be filtered are copied into *copy
+ */
 static const uint8_t *
 readbases(struct blobs *b, const struct blob *blob, uint8_t **copy, size_t *size, struct fault *fault)
 {
@@ -123,10 +126,13 @@ readbases(struct blobs *b, const struct blob *blob, uint8_t **copy, size_t *size
 	const uint8_t *base;
 	uint32_t i;
 	size_t at = 0;
+	int undo = 0;
 
-	for (i = 0, *size = 0; i < blob->base_count; i++)
+	for (i = 0, *size = 0; i < blob->base_count; i++) {
 		*size += all[blob->bases[i]].raw_size;
-	if (blob->base_count == 1)
+		undo |= blob->filter == FILTER_NONE && all[blob->bases[i]].filter != FILTER_NONE;
+	}
+	if (blob->base_count == 1 && !undo)
 		return decoded(b, blob->bases[0], fault);
 	*copy = xmalloc(*size);
 	for (i = 0; i < blob->base_count; i++) {
@@ -134,6 +140,8 @@ readbases(struct blobs *b, const struct blob *blob, uint8_t **copy, size_t *size
 		if (!base)
 			return NULL;
 		memcpy(*copy + at, base, all[blob->bases[i]].raw_size);
+		if (undo && all[blob->bases[i]].filter != FILTER_NONE)
+			filterx86(*copy + at, all[blob->bases[i]].raw_size, 1);
 		at += all[blob->bases[i]].raw_size;
 	}
 	return *copy;

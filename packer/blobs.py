@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,10 @@ _STEP = 1 << 20
 """Bytes that are compressed between two looks at whether to go on: less than a second's work."""
 
 _LEAST_WINDOW_LOG = 10
+
+_ALIKE = 0.05
+"""A delta of machine code that takes less than this part of its size may take even less unfiltered: where nearly all
+distances stay what they were, counting from the start of the file makes them different."""
 
 
 class Level(Enum):
@@ -83,26 +87,41 @@ def _finished(pending: deque[Future[Blob]], progress: Callable[[int], None]) -> 
 
 
 def _made(drafts: Sequence[Draft], number: int, level: Level, cache: Cache | None, stop: threading.Event) -> Blob:
-    draft = drafts[number]
+    wanted = [drafts[number], *(drafts[base] for base in drafts[number].bases)]
+    blob = _stored(wanted, level, cache, stop)
+    if not (blob.code and blob.bases and len(blob.stored) < _ALIKE * blob.raw_size):
+        return blob
+    plain = _stored([replace(draft, code=False) for draft in wanted], level, cache, stop)
+    return min(blob, plain, key=lambda one: len(one.stored))
+
+
+def _stored(drafts: Sequence[Draft], level: Level, cache: Cache | None, stop: threading.Event) -> Blob:
+    """Compress one blob.
+
+    :param drafts: its own, and those of its bases.
+    """
     if stop.is_set():
         raise CancelledError
-    name = recipe(drafts, number, level) if cache else b""
+    draft, *bases = drafts
+    name = recipe(drafts, level) if cache else b""
     stored = cache.get(name) if cache else None
     if stored is None:
-        prefix = b"".join(_raw(drafts[base]) for base in draft.bases)
-        stored = _compress(_raw(draft), prefix, level, stop)
+        stored = _compress(_raw(draft), b"".join(map(_raw, bases)), level, stop)
         if cache:
             cache.put(name, stored)
     compressed = len(stored) < draft.size
-    bases = draft.bases if compressed else ()
-    return Blob(stored, draft.size, compressed, draft.code, bases, hashlib.sha256(stored).digest())
+    return Blob(
+        stored, draft.size, compressed, draft.code, draft.bases if compressed else (), hashlib.sha256(stored).digest()
+    )
 
 
-def recipe(drafts: Sequence[Draft], number: int, level: Level) -> bytes:
-    """Name what a blob's stored bytes depend on: a digest of its files, its bases' and how they are compressed."""
-    draft = drafts[number]
+def recipe(drafts: Sequence[Draft], level: Level) -> bytes:
+    """Name what a blob's stored bytes depend on: a digest of its files, its bases' and how they are compressed.
+
+    :param drafts: the blob's own, and those of its bases.
+    """
     said = [f"1 zstd {zstandard.ZSTD_VERSION} level {level.value}"]
-    for one in (draft, *(drafts[base] for base in draft.bases)):
+    for one in drafts:
         said.append(f"blob {int(one.code)}")
         said += [f"{piece.entry.sha256.hex()} {piece.start} {piece.size}" for piece in one.pieces]
     return hashlib.sha256("\n".join(said).encode()).digest()

@@ -147,7 +147,8 @@ def line(contents: bytes, *, code: bool = False, stored: bool = False, bases: di
 
 
 def test_filtered_blobs_and_deltas_of_them(opened: Any) -> None:
-    """A prefix is the filtered form of its blob, whoever asked for the blob before, and in whatever order."""
+    """A prefix is the filtered form of its blob for what is filtered itself, and the plain one for what is not,
+    whoever asked for the blob before, and in whatever order."""
     generator = random.Random(2)
     plain = {1: code(generator, 900), 2: code(generator, 1100), 3: code(generator, 1000), 4: generator.randbytes(700)}
     inner = {number: filtered(plain[number]) for number in (1, 2, 3)} | {4: plain[4]}
@@ -159,7 +160,9 @@ def test_filtered_blobs_and_deltas_of_them(opened: Any) -> None:
         own = plain[bases[0]][:600] + code(generator, 80)
         plain[number] = own
         inner[number] = filtered(own) if is_code else own
-        lines.append(line(inner[number], code=is_code, bases={base: inner[base] for base in bases}))
+        lines.append(
+            line(inner[number], code=is_code, bases={base: (inner if is_code else plain)[base] for base in bases})
+        )
     blobs = opened("".join(lines))
     for _ in range(600):
         number = generator.choice(list(plain))

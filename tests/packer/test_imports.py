@@ -12,6 +12,7 @@ from support.layers import SITE, layer
 
 from packer import facts, imports
 from packer.errors import PackError
+from packer.files import sha256
 from packer.model import Entry, EntryKind, Layer, LayerKind, Platform, Target
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def test_everything_found_in_real_programs_is_really_imported(tmp_path: Path) ->
     install = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:"]
     subprocess.run([*install, "--target", site, "httpie", "pytest", "sphinx", "flask"], check=True)
     entries = [
-        Entry(f"{SITE}/{path.relative_to(site)}", EntryKind.FILE, path, path.stat().st_size)
+        Entry(f"{SITE}/{path.relative_to(site)}", EntryKind.FILE, path, path.stat().st_size, sha256(path))
         for path in sorted(site.rglob("*.py"))
     ]
     layers = [Layer("site", LayerKind.WHEEL, tuple(entries), b"")]

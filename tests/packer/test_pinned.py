@@ -1,0 +1,112 @@
+"""packer/pinned.py: what is pinned with digests is resolved once; anything else each time."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import index
+
+from packer import facts, resolve
+from packer.errors import PackError
+from packer.model import Platform, Resolution, Target
+from packer.resolve import Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CP39, CP311 = (Target(facts.pythons()[tag].abi, Platform("glibc", (2, 17), "x86_64")) for tag in ("cp39", "cp311"))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the targets for which pip was run."""
+    index.forget_pip_configuration(monkeypatch)
+    found: list[str] = []
+    run_pip = resolve._run_pip
+
+    def run(arguments: list[str], target: Target, *rest: Any) -> Any:
+        found.append(target.python.tag)
+        return run_pip(arguments, target, *rest)
+
+    monkeypatch.setattr(resolve, "_run_pip", run)
+    return found
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> list[Path]:
+    """``one`` needs ``two``."""
+    (tmp_path / "shelf").mkdir()
+    return [index.wheel(tmp_path / "shelf", "one", requires=["two"]), index.wheel(tmp_path / "shelf", "two")]
+
+
+def line(wheel: Path, marker: str = "") -> str:
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return f"{wheel.name.partition('-')[0]}==1.0{marker} --hash=sha256:{digest}\n"
+
+
+def run(tmp_path: Path, text: str, *targets: Target, **more: Any) -> tuple[Resolution, ...]:
+    (tmp_path / "lock.txt").write_text(text)
+    requests = Requests(files=(tmp_path / "lock.txt",), find_links=(str(tmp_path / "shelf"),), no_index=True, **more)
+    return resolve.resolve(requests, targets or (CP39,), cache=tmp_path / "cache", progress=lambda _: None)
+
+
+def test_pip_is_asked_once_for_each_target(tmp_path: Path, wheels: list[Path], asked: list[str]) -> None:
+    text = "# made by hand\n\n" + "".join(map(line, wheels)).replace(" --hash", " \\\n    --hash")
+    first = run(tmp_path, text)
+    shutil.rmtree(tmp_path / "shelf")
+    assert run(tmp_path, text) == first
+    assert asked == ["cp39"]
+    assert [wheel.distribution for wheel in first[0].wheels] == ["two", "one"]
+    with pytest.raises(PackError):
+        run(tmp_path, text, CP311)
+    assert asked == ["cp39", "cp311"]
+
+
+def test_markers_are_judged_for_each_target(tmp_path: Path, wheels: list[Path], asked: list[str]) -> None:
+    text = line(wheels[1]) + line(wheels[0], " ; python_version < '3.10'")
+    for _ in range(2):
+        found = run(tmp_path, text, CP39, CP311)
+        assert [[wheel.distribution for wheel in one.wheels] for one in found] == [["two", "one"], ["two"]]
+    assert sorted(asked) == ["cp311", "cp39"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("==1.0", ">=1.0"),
+        lambda text: text.replace("==1.0", "==1.*"),
+        lambda text: "".join(line.partition(" --hash")[0] + "\n" for line in text.splitlines()),
+        lambda text: "--prefer-binary\n" + text,
+    ],
+    ids=["newer", "any", "no digest", "option"],
+)
+def test_what_may_be_another_the_next_time_is_asked_for_again(
+    tmp_path: Path, wheels: list[Path], asked: list[str], change: Callable[[str], str]
+) -> None:
+    text = change("".join(map(line, wheels)))
+    outcomes = []
+    for _ in range(2):
+        try:
+            outcomes.append(str(run(tmp_path, text)))
+        except PackError as error:  # pip wants == where there are digests
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+    assert asked == ["cp39", "cp39"]
+
+
+def test_another_constraint_or_a_lost_wheel_is_another_question(
+    tmp_path: Path, wheels: list[Path], asked: list[str]
+) -> None:
+    text = "".join(map(line, wheels))
+    first = run(tmp_path, text)
+    (tmp_path / "constraints.txt").write_text("two<2\n")
+    run(tmp_path, text, constraints=(tmp_path / "constraints.txt",))
+    assert len(asked) == 2
+    first[0].wheels[0].path.write_bytes(b"another")
+    shutil.rmtree(first[0].wheels[0].path.parent)
+    assert run(tmp_path, text) == first
+    assert len(asked) == 3
