@@ -17,7 +17,7 @@ BIN = $(VENV)/bin
 PYTEST =
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
 # what tests use beside Python: sanitizers, host roots, fault injection
-DEBIAN_PACKAGES = gcc libc6-dev mmdebstrap strace
+DEBIAN_PACKAGES = gcc libc6-dev mmdebstrap strace musl-tools xz-utils
 
 .PHONY: help setup build demo bench lint test apps hosts debian-packages clean
 
@@ -68,6 +68,7 @@ bench: build
 	$(BIN)/python bench/size.py
 	$(BIN)/python bench/launch.py
 	$(BIN)/python bench/hash.py
+	$(BIN)/python bench/graft.py
 
 lint: setup
 	$(BIN)/ruff check

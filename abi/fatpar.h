@@ -154,7 +154,8 @@ struct need {
 
 enum view_shape {
 	VIEW_VENV = 1,            /* pyvenv.cfg and links: CPython 3.3 and later */
-	VIEW_PREFIX = 2           /* a prefix of its own with links to the standard library: 2.7 */
+	VIEW_PREFIX = 2,          /* a prefix of its own with links to the standard library: 2.7 */
+	VIEW_LIBC = 3             /* a venv whose interpreter is carried with its C library */
 };
 
 /* what runs on one kind of host; lower index: preferred */

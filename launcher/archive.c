@@ -547,7 +547,7 @@ carriesinterpreter(const struct archive *ar, uint32_t i, const uint32_t *owner)
 	const char *path = archivestring(ar, s->executable);
 	uint32_t k;
 
-	if (s->shape != VIEW_VENV || owner[s->interpreter] != i + 1 || l->kind != LAYER_INTERPRETER)
+	if (s->shape == VIEW_PREFIX || owner[s->interpreter] != i + 1 || l->kind != LAYER_INTERPRETER)
 		return 0;
 	for (k = l->first_entry; k < l->first_entry + l->entry_count; k++)
 		if (ar->entries[k].kind == ENTRY_EXEC && strcmp(archivestring(ar, ar->entries[k].path), path) == 0)
@@ -562,14 +562,14 @@ checkslice(struct archive *ar, uint32_t i, uint32_t *owner, uint32_t *compiled)
 	const char *python_dir = archivestring(ar, s->python_dir);
 	uint32_t k;
 
-	if (s->shape != VIEW_VENV && s->shape != VIEW_PREFIX) {
+	if (s->shape != VIEW_VENV && s->shape != VIEW_PREFIX && s->shape != VIEW_LIBC) {
 		snprintf(ar->detail, sizeof(ar->detail), "slice %u: view shape %u is not known", (unsigned)i, (unsigned)s->shape);
 		return ARCHIVE_NEWER;
 	}
 	if (!pathissafe(python_dir) || !ispythondir(python_dir) ||
 	    (s->interpreter != NONE && !pathissafe(archivestring(ar, s->executable))))
 		return indexdamaged(ar, "slice", i, "a path is malformed");
-	if (s->interpreter == NONE && !needspython(ar, s))
+	if (s->interpreter == NONE && (s->shape == VIEW_LIBC || !needspython(ar, s)))
 		return indexdamaged(ar, "slice", i, "it neither carries its Python nor needs it");
 	for (k = 0; k < s->layer_count; k++) {
 		if (ar->refs[s->first_layer + k] >= ar->layer_count)

@@ -133,7 +133,7 @@ readheaders(struct elf *e)
 		if (p.p_offset > e->size || p.p_filesz > e->size - p.p_offset)
 			return ELF_FOREIGN;
 		if (p.p_type == PT_INTERP && p.p_filesz && !e->data[p.p_offset + p.p_filesz - 1])
-			e->interp = (const char *)e->data + p.p_offset;
+			e->interp = (const char *)e->data + p.p_offset, e->interp_size = p.p_filesz;
 		if (p.p_type == PT_DYNAMIC) {
 			e->dynamic = p.p_offset;
 			e->dynamic_size = p.p_filesz;

@@ -20,6 +20,7 @@ struct elf {
 
 	/* "" where there is none; they point into data */
 	const char *interp;     /* PT_INTERP */
+	uint64_t interp_size;   /* bytes that it has room for in the file, a NUL among them */
 	const char *soname;
 	const char *rpath;      /* DT_RPATH, else DT_RUNPATH */
 	const char *needed[64];

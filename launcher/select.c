@@ -102,7 +102,7 @@ judgewith(struct verdict *v, const struct archive *ar, const struct slice *s, co
 	const struct python *py = python == NONE ? NULL : &host->pythons[python];
 	const struct libc *c;
 	enum mismatch why;
-	uint32_t i;
+	uint32_t i, other = 0;
 
 	memset(v, 0, sizeof(*v));
 	v->python = python;
@@ -113,7 +113,9 @@ judgewith(struct verdict *v, const struct archive *ar, const struct slice *s, co
 	c = v->libc == NONE ? NULL : &host->libcs[v->libc];
 	for (i = 0; i < s->need_count; i++) {
 		why = judge(ar, &ar->needs[s->first_need + i], host, c, py);
-		if (why != MET && v->reason_count < MAX_REASONS)
+		other |= why == OTHER_LIBC;
+		/* each node that another family has not would only say the same again */
+		if (why != MET && !(other && why == NODE_MISSING) && v->reason_count < MAX_REASONS)
 			v->reasons[v->reason_count++] = (struct reason){why, s->first_need + i};
 	}
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "fatpar.h"
 #include "archive.h"
+#include "elffile.h"
 #include "fault.h"
 #include "host.h"
 #include "object.h"
@@ -165,7 +166,7 @@ linkbytecode(const struct context *c, int object)
 		if (l->kind == LAYER_BYTECODE)
 			bytecode[l->of] = layer + 1;
 	}
-	for (i = 0; i < c->slice->link_count && c->slice->shape == VIEW_VENV; i++) {
+	for (i = 0; i < c->slice->link_count && c->slice->shape != VIEW_PREFIX; i++) {
 		k = &c->ar->links[c->slice->first_link + i];
 		if (bytecode[k->layer] && ismodule(archivestring(c->ar, k->path)))
 			linkmodule(c, object, k, &c->ar->layers[bytecode[k->layer] - 1]);
@@ -199,7 +200,7 @@ makelayerlinks(const struct context *c, struct object *o, struct fault *fault)
 		if (makeparents(o->tree, path, before, fault) < 0 || makelink(o, text, path, fault) < 0)
 			return -1;
 		/* modules that stand in the view's own directories keep their bytecode in the view (2.7: beside them) */
-		if (c->slice->shape != VIEW_VENV || !ismodule(path))
+		if (c->slice->shape == VIEW_PREFIX || !ismodule(path))
 			continue;
 		slash = strrchr(path, '/');
 		dir = xasprintf("%.*s", slash ? (int)(slash - path) : 0, path);
@@ -219,17 +220,26 @@ versiontext(uint32_t v)
 	return xasprintf("%u.%u", v >> 24, v >> 16 & 255);
 }
 
+/* where the files of a layer lie; the caller frees it */
+static char *
+layerpath(const struct context *c, uint32_t layer)
+{
+	char id[2 * DIGEST_SIZE + 1];
+
+	hexof(c->ar->layers[layer].digest, DIGEST_SIZE, id);
+	return xasprintf("%s/v1/layers/%s/tree", c->places->layers[layer]->base, id);
+}
+
 /* the interpreter behind bin/python: the host's, or the one in a layer; the caller frees it */
 static char *
 interpreterpath(const struct context *c)
 {
-	char id[2 * DIGEST_SIZE + 1];
+	char *root CLEANUP(freemem) = NULL;
 
 	if (c->python)
 		return xstrdup(c->python->real);
-	hexof(c->ar->layers[c->slice->interpreter].digest, DIGEST_SIZE, id);
-	return xasprintf("%s/v1/layers/%s/tree/%s", c->places->layers[c->slice->interpreter]->base, id,
-	                 archivestring(c->ar, c->slice->executable));
+	root = layerpath(c, c->slice->interpreter);
+	return xasprintf("%s/%s", root, archivestring(c->ar, c->slice->executable));
 }
 
 /* what bin/python is a link to; the caller frees it */
@@ -277,6 +287,62 @@ makealiases(const struct context *c, struct object *o, struct fault *fault)
 	return makelink(o, "python", major, fault);
 }
 
+/* copy a file; the descriptor of the copy, which nobody can open for writing again, or -1 */
+static int
+copyfile(const char *from, int dir, const char *path, struct fault *fault)
+{
+	int in CLEANUP(closefd) = open(from, O_RDONLY | O_CLOEXEC);
+	int out = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0555);
+	ssize_t n = -1;
+
+	if (in >= 0 && out >= 0)
+		while ((n = sendfile(out, in, NULL, 1 << 20)) > 0)
+			;
+	if (n < 0) {
+		fail(fault, STATUS_LAUNCHER, "copy %s to store:", from);
+		closefd(&out);
+	}
+	return out;
+}
+
+/*
+ * The kernel takes the path of a program's loader from the program's file, and it is absolute there. In a layer that
+ * brings its C library it counts from the layer's root, with room behind it for where that lies in the store.
+ */
+static int
+setloader(const char *from, const char *root, int out, struct fault *fault)
+{
+	char *loader CLEANUP(freemem) = NULL;
+	char *text CLEANUP(freemem) = NULL;
+	struct elf e;
+	int failed = 0;
+
+	if (elfopen(&e, from) != ELF_OK || !*e.interp) {
+		failed = fail(fault, STATUS_LAUNCHER, "archive is damaged: %s has no loader", from);
+	} else {
+		loader = xasprintf("%s/%s", root, e.interp + strspn(e.interp, "/"));
+		text = xcalloc(e.interp_size, 1);
+		if (strlen(loader) >= e.interp_size)
+			failed = fail(fault, STATUS_LAUNCHER, "the path of the store is too long for a loader: %s", root);
+		else if (pwrite(out, strcpy(text, loader), e.interp_size, e.interp - (const char *)e.data) !=
+		         (ssize_t)e.interp_size)
+			failed = fail(fault, STATUS_LAUNCHER, "write bin/python to store:");
+	}
+	elfclose(&e);
+	return failed;
+}
+
+/* the interpreter as a file of the view, told where its loader is */
+static int
+copywithloader(const struct context *c, struct object *o, struct fault *fault)
+{
+	char *from CLEANUP(freemem) = interpreterpath(c);
+	char *root CLEANUP(freemem) = layerpath(c, c->slice->interpreter);
+	int out CLEANUP(closefd) = copyfile(from, o->tree, "bin/python", fault);
+
+	return out < 0 ? -1 : setloader(from, root, out, fault);
+}
+
 static int
 makevenv(const struct context *c, struct object *o, struct fault *fault)
 {
@@ -285,21 +351,9 @@ makevenv(const struct context *c, struct object *o, struct fault *fault)
 
 	if (makefile(o->tree, "pyvenv.cfg", config, fault) < 0 || makelink(o, "lib", "lib64", fault) < 0)
 		return -1;
+	if (c->slice->shape == VIEW_LIBC)
+		return copywithloader(c, o, fault);
 	return makelink(o, python, "bin/python", fault);
-}
-
-static int
-copyfile(const char *from, int dir, const char *path, struct fault *fault)
-{
-	int in CLEANUP(closefd) = open(from, O_RDONLY | O_CLOEXEC);
-	int out CLEANUP(closefd) = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0555);
-	ssize_t n;
-
-	if (in < 0 || out < 0)
-		return fail(fault, STATUS_LAUNCHER, "copy %s to store:", from);
-	while ((n = sendfile(out, in, NULL, 1 << 20)) > 0)
-		;
-	return n == 0 ? 0 : fail(fault, STATUS_LAUNCHER, "copy %s to store:", from);
 }
 
 /*
@@ -312,9 +366,9 @@ makeprefix(const struct context *c, struct object *o, struct fault *fault)
 	const char *name = archivestring(c->ar, c->slice->python_dir);
 	char *lib CLEANUP(freemem) = xasprintf("lib/%s", name);
 	struct dirent **names = NULL;
-	int n, i, failed;
+	int n, i, failed, copy CLEANUP(closefd) = copyfile(c->python->real, o->tree, "bin/python", fault);
 
-	failed = copyfile(c->python->real, o->tree, "bin/python", fault);
+	failed = copy < 0 ? -1 : 0;
 	n = scandir(c->python->stdlib, &names, NULL, alphasort);
 	if (n < 0)
 		return fail(fault, STATUS_LAUNCHER, "read %s:", c->python->stdlib);
@@ -344,7 +398,7 @@ makeinterpreter(const struct context *c, struct object *o, struct fault *fault)
 
 	if (makeparents(o->tree, "bin/", "", fault) < 0 || makeparents(o->tree, site, "", fault) < 0)
 		return -1;
-	if ((c->slice->shape == VIEW_VENV ? makevenv : makeprefix)(c, o, fault) < 0)
+	if ((c->slice->shape == VIEW_PREFIX ? makeprefix : makevenv)(c, o, fault) < 0)
 		return -1;
 	return makealiases(c, o, fault);
 }
@@ -373,13 +427,25 @@ isthere(const struct store *store, const char *name, const char *path, int mode)
 	return faccessat(store->views, full, mode, AT_EACCESS) == 0;
 }
 
+/* whether the loader of a copied interpreter is where its file says: not when the store has another path now */
+static int
+loaderisthere(const struct store *store, const char *name)
+{
+	char *path CLEANUP(freemem) = xasprintf("%s/v1/views/%s/tree/bin/python", store->base, name);
+	struct elf e;
+	int there = elfopen(&e, path) == ELF_OK && access(e.interp, X_OK) == 0;
+
+	elfclose(&e);
+	return there;
+}
+
 int
 viewleads(const struct archive *ar, uint32_t slice, const struct store *store, const char *name)
 {
 	const struct slice *s = &ar->slices[slice];
 	uint32_t i;
 
-	if (!isthere(store, name, "bin/python", X_OK))
+	if (!isthere(store, name, "bin/python", X_OK) || (s->shape == VIEW_LIBC && !loaderisthere(store, name)))
 		return 0;
 	for (i = 0; i < ar->tool_count; i++)
 		if (!isthere(store, name, archivestring(ar, ar->tools[i].target), F_OK))

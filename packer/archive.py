@@ -182,7 +182,8 @@ def _add_slice(tables: _Tables, one: Slice) -> None:
     interpreter = tables.layers[_identity(one.runtime.layer)] if one.runtime else NONE
     executable = tables.string(one.runtime.executable if one.runtime else "")
     shapes = native.ffi().typeof("enum view_shape").relements
-    shape = shapes["VIEW_VENV" if facts.pythons()[python.tag].venv else "VIEW_PREFIX"]
+    venv = "VIEW_LIBC" if one.runtime and one.runtime.brought else "VIEW_VENV"
+    shape = shapes[venv if facts.pythons()[python.tag].venv else "VIEW_PREFIX"]
     tables.add(
         "slice", name=tables.string(one.name), shape=shape, interpreter=interpreter, executable=executable,
         python=tables.string(python.tag), python_dir=tables.string(python.directory),

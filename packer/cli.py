@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", _verify, "check every digest of an archive"),
         ("extract", _extract, "unpack an archive for people to look at"),
         ("explain", _explain, "say which slice runs on a host, and why the others do not"),
+        ("audit", _audit, "measure what an archive needs of a host, file by file, and compare it with wheels' tags"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("file", type=Path, metavar="FILE")
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--sizes", action="store_true", help="show where its bytes are: in slices, layers, files"
             )
             command.add_argument("--html", type=Path, metavar="OUT", help="write a page that shows where its bytes are")
-        if name in ("inspect", "explain"):
+        if name in ("inspect", "explain", "audit"):
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
     _add_patches(commands)
     _add_runtime(commands)
@@ -187,7 +188,8 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     where.add_argument(
         "--abis", metavar="WORDS",
         help="platform policies, Python tags and full tags, separated by commas, most preferred first: "
-        "manylinux2014,cp313,cp39 or cp314-manylinux_2_28; a policy without a Python means every CPython still "
+        "manylinux2014,cp313,cp39 or cp314-manylinux_2_28; manylinux2014_x86_64_v3 is for CPUs that have AVX2 and the "
+        "rest of x86-64-v3; a policy without a Python means every CPython still "
         "supported (default: the running Python on this machine's platform)",
     )  # fmt: skip
     where.add_argument("--arch", action="append", metavar="ARCH", help="x86_64 or aarch64 (default: this machine's)")
@@ -201,11 +203,26 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="what is carried for a Python tag: an executable, a prefix, or an archive of python-build-standalone "
         "(default: what packer runtime add was given, or an interpreter of this machine); may be repeated",
     )  # fmt: skip
+    where.add_argument(
+        "--libc", choices=("host", "bundled"),
+        help="bundled: for each slice that carries its interpreter add one that brings its C library too, the last "
+        "resort of hosts whose own is too old or of another family (default: host)",
+    )  # fmt: skip
     index = fat.add_argument_group("where wheels come from, as in pip")
     index.add_argument("--index-url", metavar="URL")
     index.add_argument("--extra-index-url", action="append", metavar="URL")
     index.add_argument("--find-links", action="append", metavar="DIR|URL")
     index.add_argument("--no-index", action="store_true", default=None)
+    index.add_argument(
+        "--level-wheels", action="append", metavar="LEVEL=DIR",
+        help="wheels for a CPU level, as v3=wheels-v3, which slices for that level prefer to others of the same "
+        "version; may be repeated",
+    )  # fmt: skip
+    index.add_argument(
+        "--accept", action="append", metavar="DISTRIBUTION",
+        help="pack a wheel although its files need more of a host than its tag claims; its slices then ask hosts for "
+        "what they need; may be repeated",
+    )  # fmt: skip
     index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
     index.add_argument(
         "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
@@ -409,6 +426,17 @@ def _explain(options: argparse.Namespace) -> int:
     else:
         print(judged.text, end="")
     return 0 if judged.fits else 1
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from packer import audit
+
+    audited = audit.audit(options.file)
+    if options.json:
+        _print_json(audited)
+    else:
+        print(audit.text(audited))
+    return 0
 
 
 def _diff(options: argparse.Namespace) -> int:

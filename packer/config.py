@@ -40,6 +40,7 @@ class Config:
     bundle: str | None = None
     runtime: tuple[str, ...] = ()
     """``TAG=SOURCE``."""
+    libc: str | None = None
     entry: str | None = None
     module: str | None = None
     console_script: str | None = None
@@ -49,6 +50,10 @@ class Config:
     extra_index_url: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
     no_index: bool | None = None
+    level_wheels: tuple[str, ...] = ()
+    """``LEVEL=DIR``."""
+    accept: tuple[str, ...] = ()
+    """Distributions."""
     bytecode: str | None = None
     profile_run: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -166,6 +171,7 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "arch": _texts,
     "bundle": _words,
     "runtime": _texts,
+    "libc": _text,
     "entry": _text,
     "module": _text,
     "console_script": _text,
@@ -174,6 +180,8 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "extra_index_url": _texts,
     "find_links": _places,
     "no_index": _flag,
+    "level_wheels": _texts,
+    "accept": _texts,
     "bytecode": _text,
     "profile_run": _texts,
     "exclude": _texts,

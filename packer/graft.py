@@ -32,6 +32,10 @@ class Change:
     """DT_NEEDED names -> new names, in the version requirements, too."""
     soname: str = ""
     """DT_SONAME; empty: as it is."""
+    loader: str = ""
+    """PT_INTERP; empty: as it is."""
+    preloaded: tuple[str, ...] = ()
+    """SONAMEs that come first in DT_NEEDED."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class _Said:
     rpath: str
     runpath: str
     symbols: int
+    loader: str
 
 
 def graft(source: Path, output: Path, change: Change) -> None:
@@ -54,12 +59,13 @@ def graft(source: Path, output: Path, change: Change) -> None:
     binary = _parse(source)
     before = _said(binary)
     wanted = _Said(
-        needed=tuple(change.needed.get(name, name) for name in before.needed),
+        needed=(*change.preloaded, *(change.needed.get(name, name) for name in before.needed)),
         nodes=frozenset((change.needed.get(library, library), node) for library, node in before.nodes),
         soname=change.soname or before.soname,
         rpath=change.rpath,
         runpath="",
         symbols=before.symbols,
+        loader=change.loader or before.loader,
     )
     _change(binary, change)
     temporary = output.with_name(f".{output.name}")
@@ -92,11 +98,15 @@ def _change(binary: lief.ELF.Binary, change: Change) -> None:
     binary.remove(tags.RPATH)
     binary.remove(tags.RUNPATH)
     binary.add(lief.ELF.DynamicEntryRpath(change.rpath))
+    if change.loader:
+        binary.interpreter = change.loader
     for entry in binary.dynamic_entries:
         if isinstance(entry, lief.ELF.DynamicEntryLibrary):
             entry.name = change.needed.get(str(entry.name), str(entry.name))
         elif isinstance(entry, lief.ELF.DynamicSharedObject) and change.soname:
             entry.name = change.soname
+    for name in reversed(change.preloaded):
+        binary.add_library(name)
     for requirement in binary.symbols_version_requirement:
         requirement.name = change.needed.get(str(requirement.name), str(requirement.name))
 
@@ -115,6 +125,7 @@ def _said(binary: lief.ELF.Binary) -> _Said:
         rpath=str(rpath.rpath) if isinstance(rpath, lief.ELF.DynamicEntryRpath) else "",
         runpath=str(runpath.runpath) if isinstance(runpath, lief.ELF.DynamicEntryRunPath) else "",
         symbols=len(binary.dynamic_symbols),
+        loader=str(binary.interpreter) if binary.has_interpreter else "",
     )
 
 
@@ -146,10 +157,26 @@ def needed(path: Path) -> tuple[str, ...]:
     return _said(_parse(path)).needed
 
 
+def loader(path: Path) -> str:
+    """Give the PT_INTERP of an executable; ``""`` if it has none."""
+    return _said(_parse(path)).loader
+
+
+def defined(path: Path) -> list[str]:
+    """Give the symbol-version nodes that a library defines."""
+    binary = _parse(path)  # what lief gives out does not keep it alive
+    # of each definition the first is its own name, the others are what it follows
+    return sorted(str(next(iter(one.auxiliary_symbols)).name) for one in binary.symbols_version_definition)
+
+
 @functools.cache
 def run_path(path: Path) -> tuple[tuple[Path, bool], ...]:
     """Give the directories of DT_RPATH and DT_RUNPATH, ``$ORIGIN`` put in, and whether it was there."""
-    said = _said(_parse(path))
-    words = [word for text in (said.rpath, said.runpath) for word in text.split(":") if word]
     origin = str(path.resolve().parent)
-    return tuple((Path(re.sub(r"\$(ORIGIN|\{ORIGIN\})", origin, word)), "ORIGIN" in word) for word in words)
+    return tuple((Path(re.sub(r"\$(ORIGIN|\{ORIGIN\})", origin, word)), "ORIGIN" in word) for word in said_path(path))
+
+
+def said_path(path: Path) -> list[str]:
+    """Give the words of DT_RPATH and DT_RUNPATH as they stand there."""
+    said = _said(_parse(path))
+    return [word for text in (said.rpath, said.runpath) for word in text.split(":") if word]

@@ -90,12 +90,12 @@ def table(described: dict[str, Any]) -> str:
     for one in described["slices"]:
         layers = [described["layers"][index] for index in one["layers"]]
         size = sum(layer["size"] for layer in layers)
-        lines += ["", f"{one['name']}: {size:,} bytes unpacked", f"  needs {', '.join(_needs(one['needs']))}"]
+        lines += ["", f"{one['name']}: {size:,} bytes unpacked", f"  needs {', '.join(needs_in_short(one['needs']))}"]
         lines += [f"  {layer['size']:>12,}  {layer['files']:>5} files  {layer['name']}" for layer in layers]
     return "\n".join(lines)
 
 
-def _needs(needs: list[dict[str, Any]]) -> list[str]:
+def needs_in_short(needs: list[dict[str, Any]]) -> list[str]:
     """Say needs in short: of the many nodes of a library, and of modules, only how many they are."""
     found = [need for need in needs if need["kind"] not in ("node", "stdlib")]
     nodes = Counter(need["name"] for need in needs if need["kind"] == "node")
@@ -112,17 +112,17 @@ def _need(need: dict[str, Any]) -> str:
     if kind == "cpu":
         return next((level.name for level in facts.cpu_levels() if level.number == number), f"CPU level {number}")
     if kind == "python_not":
-        return f"not Python {_version(number >> 8, 3)}"
+        return f"not Python {version(number >> 8, 3)}"
     if kind == "kernel":
-        return f"Linux {_version(number, 3)}"
+        return f"Linux {version(number, 3)}"
     if kind == "libc" and number:
-        return f"{name} {_version(number, 2)}"
+        return f"{name} {version(number, 2)}"
     if kind == "python" and number:
-        return f"{name} from {_version(number >> 8, 3)}"
+        return f"{name} from {version(number >> 8, 3)}"
     return str(name or kind)
 
 
-def _version(number: int, parts: int) -> str:
+def version(number: int, parts: int) -> str:
     """Write the first parts of ``a << 16 | b << 8 | c``."""
     return ".".join(str(part) for part in (number >> 16, number >> 8 & 255, number & 255)[:parts])
 

@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from packer import boot, targets
 from packer.blobs import Level
 from packer.errors import UsageError
@@ -15,7 +17,7 @@ from packer.pack import Bytecode, Job
 from packer.resolve import Requests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from packer.config import Config
     from packer.model import Target
@@ -52,7 +54,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
     job = Job(
         requests=Requests(
             requirements, config.requirement, config.constraint, config.find_links, config.index_url,
-            config.extra_index_url, bool(config.no_index),
+            config.extra_index_url, bool(config.no_index), _level_wheels(config, selection.targets),
         ),
         targets=selection.targets,
         script=script,
@@ -66,8 +68,10 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         profile_runs=config.profile_run,
         exclude=tuple(map(_pattern, config.exclude)),
         bundle=bundle,
-        runtimes={tag: Path(source) for tag, _, source in (word.partition("=") for word in config.runtime)},
+        libc=_libc(config, bundle),
+        runtimes=_runtimes(config),
         trim=bool(config.trim),
+        accept=frozenset(map(canonicalize_name, config.accept)),
     )  # fmt: skip
     return job, (*default, *selection.notes)
 
@@ -86,6 +90,40 @@ def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
     for tag in asked - {"all", *can}:
         raise UsageError(f"{tag} cannot be carried: only CPython 3.6 and newer can")
     return frozenset(can if "all" in asked else asked)
+
+
+def _runtimes(config: Config) -> dict[str, tuple[Path, ...]]:
+    named: dict[str, tuple[Path, ...]] = {}
+    for word in config.runtime:
+        tag, _, source = word.partition("=")
+        named[tag] = (*named.get(tag, ()), Path(source))
+    return named
+
+
+def _libc(config: Config, bundle: Collection[str]) -> bool:
+    """Read whether C libraries are brought along."""
+    if config.libc not in (None, "host", "bundled"):
+        raise UsageError(f"not a --libc: {config.libc!r}", hint="host or bundled")
+    if config.libc == "bundled" and not bundle:
+        raise UsageError("--libc bundled: no slice carries its interpreter", hint="--bundle says which do")
+    return config.libc == "bundled"
+
+
+def _level_wheels(config: Config, chosen: Sequence[Target]) -> tuple[tuple[int, str], ...]:
+    """Read where the wheels for CPU levels are."""
+    found = []
+    for word in config.level_wheels:
+        said = re.fullmatch("v([0-9]+)=(.+)", word)
+        if not said:
+            raise UsageError(f"not a --level-wheels: {word!r}: write LEVEL=DIR, as v3=wheels-v3")
+        if int(said[1]) not in {target.platform.level for target in chosen}:
+            raise UsageError(
+                f"--level-wheels {word}: no slice is for that level", hint="--abis manylinux2014_x86_64_v3"
+            )
+        if not os.path.isdir(said[2]):
+            raise UsageError(f"cannot read {said[2]}: there is no such directory")
+        found.append((int(said[1]), said[2]))
+    return tuple(found)
 
 
 def _pattern(word: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Platform:
     version: tuple[int, int]
     arch: str
     """``x86_64`` or ``aarch64``."""
+    level: int = 1
+    """CPU level that its code is compiled for, as in ``abi/cpu.toml``; no wheel tag tells it."""
 
     @property
     def policy(self) -> str:
@@ -55,6 +61,11 @@ class Platform:
         """``manylinux_2_17_x86_64``."""
         return f"{self.policy}_{self.arch}"
 
+    @property
+    def name(self) -> str:
+        """The tag, with the level if it is more than every CPU has: ``manylinux_2_17_x86_64_v3``."""
+        return f"{self.tag}_v{self.level}" if self.level > 1 else self.tag
+
 
 @dataclass(frozen=True)
 class Target:
@@ -66,7 +77,7 @@ class Target:
     @property
     def name(self) -> str:
         """``cp39-manylinux_2_17_x86_64``."""
-        return f"{self.python.tag}-{self.platform.tag}"
+        return f"{self.python.tag}-{self.platform.name}"
 
 
 @dataclass(frozen=True)
@@ -215,6 +226,9 @@ class Runtime:
     """SONAMEs, as they were, of the shared libraries that come from elsewhere."""
     missing: tuple[str, ...]
     """Extension modules that did not load where it was captured, and are left out."""
+    brought: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
+    """SONAME -> symbol-version nodes of the C library and others that it brings so that none of the host's is loaded;
+    empty: the host's are."""
 
     @property
     def full_version(self) -> str:
@@ -237,5 +251,7 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """The target's, and whether the interpreter is carried: ``cp39-manylinux_2_17_x86_64-carried``."""
-        return f"{self.target.name}-carried" if self.runtime else self.target.name
+        """The target's, and whether the interpreter is carried, and the C library: ``...-carried``, ``...-libc``."""
+        if not self.runtime:
+            return self.target.name
+        return f"{self.target.name}-{'libc' if self.runtime.brought else 'carried'}"

@@ -83,7 +83,23 @@ def needs(
     if runtime:
         _refuse_unmet(python, runtime, target)
         python = set()
+    if runtime and runtime.brought:
+        _refuse_unbrought(found, runtime, target)
+        found = {need for need in found if need.kind not in (NeedKind.LIBC, NeedKind.NODE, NeedKind.LIBRARY)}
     return tuple(sorted(found | python))
+
+
+def _refuse_unbrought(needs: Collection[Need], runtime: Runtime, target: Target) -> None:
+    """Let nothing be loaded of a host's beside another C library."""
+    for need in sorted(needs):
+        library = need.name if need.kind in (NeedKind.LIBRARY, NeedKind.NODE) else ""
+        lacks = library and library not in runtime.brought
+        if lacks or (need.value and need.value not in runtime.brought[library]):
+            what = library if lacks else f"{need.value} of {library}"
+            raise PackError(
+                f"{target.name}: {what} is needed and does not come with the C library of {runtime.layer.name}",
+                hint="capture a newer interpreter with --runtime, or leave --libc bundled out",
+            )
 
 
 def _refuse_unmet(needs: Collection[Need], runtime: Runtime, target: Target) -> None:
@@ -230,7 +246,7 @@ def _native_needs(judged: Sequence[Judged], platform: Platform) -> Iterator[Need
     kernel = max((one.file.kernel for one in loaded), default=0)
     if kernel:
         yield Need(NeedKind.KERNEL, number=kernel)
-    cpu = max((one.file.cpu for one in loaded), default=0)
+    cpu = max([platform.level, *(one.file.cpu for one in loaded)])
     if cpu > 1:  # level 1 is every x86_64
         yield Need(NeedKind.CPU, number=cpu)
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import packer
 from packer import (
     archive,
+    binaries,
     boot,
     bytecode,
+    claims,
     explain,
     facts,
     files,
@@ -81,10 +83,14 @@ class Job:
     """Patterns of what is left out of wheels."""
     bundle: frozenset[str] = frozenset()
     """Python ABI tags for which an interpreter is carried, too."""
-    runtimes: Mapping[str, Path] = field(default_factory=dict)
+    runtimes: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     """Of these, what the user named to be carried."""
+    libc: bool = False
+    """Bring the C library of these, too."""
     trim: bool = False
     """Leave out what nobody runs, too."""
+    accept: frozenset[str] = frozenset()
+    """Distributions (normalised) that may need more of a host than their wheels' tags claim."""
 
 
 @dataclass(frozen=True)
@@ -138,14 +144,7 @@ def pack(job: Job, progress: Progress) -> Packed:
         files.refuse_unwritable(output if output.parent.is_dir() else output.parent)
         carried = _runtimes(job, progress)
         made = []
-        for one, content, runtime in [
-            *((one, content, None) for one, content in zip(resolutions, contents, strict=True)),
-            *(
-                (one, content, carried[one.target.python.tag])
-                for one, content in zip(resolutions, contents, strict=True)
-                if one.target.python.tag in carried
-            ),
-        ]:
+        for one, content, runtime in _wanted(resolutions, contents, carried):
             progress.say(f"measuring {one.target.name}")
             try:
                 made.append(_slice(job, tools, one.target, content, work / one.target.name, runtime))
@@ -160,7 +159,7 @@ def pack(job: Job, progress: Progress) -> Packed:
         warnings += tuple(f"--exclude {pattern!r} matches no file" for pattern in missed)
         warnings += tuple(
             f"the Python carried for {one.tag} lacks {', '.join(one.missing)}"
-            for one in carried.values()
+            for one in carried[False].values()
             if one.missing
         )
         launcher = native.data(f"launcher-{machine}")
@@ -178,7 +177,10 @@ def pack(job: Job, progress: Progress) -> Packed:
             Cache(job.cache / kept).sweep()
     trimmed_note = _trimmed_note(left_out) if left_out else ()
     took = tuple(
-        f"carried for {tag}: CPython {one.full_version}, {one.layer.size:,} bytes" for tag, one in carried.items()
+        f"carried for {target.name}{', with its C library' if libc else ''}: "
+        f"CPython {one.full_version}, {one.layer.size:,} bytes"
+        for libc, found in carried.items()
+        for target, one in found.items()
     )
     notes = (*_notes(resolutions), *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
     return Packed(written, slices, described, warnings, notes)
@@ -222,6 +224,7 @@ def _compile(
 def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]]) -> dict[str, object]:
     """Say in the manifest what is another in this archive than in the wheels."""
     said: dict[str, object] = {"bytecode": {"policy": job.bytecode.value, "compiled_by": dict(compiled.by)}}
+    said |= {"accepted": sorted(job.accept)} if job.accept else {}
     return said | ({"left_out": left_out} if left_out else {})
 
 
@@ -319,17 +322,33 @@ def _default_tool(job: Job, chosen: Sequence[Wheel], installed: Sequence[Install
     return choice[0], boot.Installed(choice[0])
 
 
-def _runtimes(job: Job, progress: Progress) -> dict[str, Runtime]:
-    """Capture the interpreters that are carried, by Python ABI tag."""
-    captured: dict[str, Runtime] = {}
-    for target in job.targets:
-        tag = target.python.tag
-        if tag in job.bundle and tag not in captured:
-            from packer import runtimes  # loads lief, which takes longer than packing again
+_Carried = dict[bool, dict[Target, Runtime]]
+"""Without and with their C library, the interpreters of targets."""
 
-            progress.say(f"capturing an interpreter of {tag}")
-            captured[tag] = runtimes.for_target(target, job.runtimes, job.cache)
+
+def _runtimes(job: Job, progress: Progress) -> _Carried:
+    """Capture the interpreters that are carried."""
+    captured: _Carried = {libc: {} for libc in (False, True)[: 1 + job.libc]}
+    for target in job.targets:
+        for libc, found in captured.items():
+            if target.python.tag in job.bundle:
+                from packer import runtimes  # loads lief, which takes longer than packing again
+
+                progress.say(f"capturing an interpreter for {target.name}")
+                found[target] = runtimes.for_target(target, job.runtimes, job.cache, libc=libc)
     return captured
+
+
+def _wanted(
+    resolutions: Sequence[Resolution], contents: Sequence[Sequence[Installed]], carried: _Carried
+) -> Iterator[tuple[Resolution, Sequence[Installed], Runtime | None]]:
+    """Give all slices in the order of preference: a host's own Python is there already, its C library gets repaired."""
+    pairs = list(zip(resolutions, contents, strict=True))
+    yield from ((one, content, None) for one, content in pairs)
+    for found in carried.values():
+        for one, content in pairs:
+            if one.target in found:
+                yield one, content, found[one.target]
 
 
 def _slice(
@@ -343,12 +362,15 @@ def _slice(
     except UsageError as error:
         raise UsageError(f"{target.name}: {error}", error.hint) from error
     contents = [*packages, _app_layer(job, entries, work)]
-    links, conflicts = view.links(contents, target)
+    links, conflicts = view.links(contents, target, runtime)
     starts = [boot.start(entry) for _, entry in entries if not isinstance(entry, boot.Executable)]
     requires = [one.requires_python for one in installed if one.requires_python]
     if runtime:
         contents.append(runtime.layer)
-    needed = needs.needs(target, contents, starts, requires, Cache(job.cache / "read"), runtime)
+    kept = Cache(job.cache / "read")
+    judged = needs.judge(binaries.report(contents, kept), target)
+    claims.refuse(claims.excess(judged, target.platform), job.accept)
+    needed = needs.needs(target, contents, starts, requires, kept, runtime)
     warnings = [text for one in installed for text in one.warnings]
     warnings += [
         f"{one.path} comes with {one.loser} and, different, with {one.winner}: the latter is used" for one in conflicts

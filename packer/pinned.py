@@ -52,7 +52,15 @@ def _name(requests: Requests, target: Target) -> bytes:
     if requests.requirements or not all(map(_is_pinned, texts[: len(requests.files)])):
         return b""
     tags = " ".join(map(str, wheel_tags(target)))
-    said = [_rules(), target.name, target.python.full_version, tags, *requests.index_options(), *texts]
+    said = [
+        _rules(),
+        target.name,
+        target.python.full_version,
+        tags,
+        *requests.index_options(),
+        *requests.preferred(target),
+        *texts,
+    ]
     return hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).digest()
 
 

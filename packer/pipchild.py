@@ -42,6 +42,8 @@ class Request(TypedDict):
     """Wheel tags the target supports, best first."""
     built: dict[str, Built]
     """By ``Source.key``, what was built for the target."""
+    preferred: list[str]
+    """Real paths of directories; their wheels come before others of the same version."""
 
 
 class Built(TypedDict):
@@ -122,7 +124,7 @@ def main(directory: str) -> int:
     report = Report(chosen=[], source=None, refused="", causes=[], constraints=[], files={}, unreachable=[])
     order: list[tuple[InstallRequirement, str]] = []
     _judge_for_target(request["environment"], request["tags"])
-    _prefer_wheels()
+    _prefer_wheels(request["preferred"])
     _take_built(request["built"])
     _stop_at_sources(report, os.path.join(directory, "source"))
     _note_order(order)
@@ -164,7 +166,7 @@ def _judge_for_target(environment: dict[str, str], tags: list[str]) -> None:
         return supported
 
 
-def _prefer_wheels() -> None:
+def _prefer_wheels(places: list[str]) -> None:
     """Let pip see source distributions, but only where no wheel meets what is required.
 
     Hiding them altogether would make pip go back, silently, to old releases of whatever depends on a
@@ -187,6 +189,7 @@ def _prefer_wheels() -> None:
         found = old(self, *args, **kwargs)
         fitting = found.applicable_candidates  # worst first
         wheels = [one for one in fitting if one.link.is_wheel]
+        wheels.sort(key=lambda one: (one.version, one.link.is_file and _directory(one.link) in places))
         sources = [one for one in fitting if not one.link.is_wheel]
         kept = wheels if any(not one.link.is_yanked for one in wheels) else sources[-1:] or wheels
         return replace(found, applicable_candidates=kept, best_candidate=kept[-1] if kept else None)
@@ -224,6 +227,10 @@ def _take_built(built: dict[str, Built]) -> None:
             digests = {"hashes": {"sha256": found["sha256"]}}
             entry.origin = DirectUrl.from_json(json.dumps({"url": link.url_without_fragment, "archive_info": digests}))
         return entry
+
+
+def _directory(link: Link) -> str:
+    return os.path.dirname(os.path.realpath(link.file_path))
 
 
 def _key(link: Link) -> str:

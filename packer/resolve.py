@@ -6,6 +6,7 @@ Nothing of the Python that runs this has a say: neither its version, nor its mar
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -51,6 +52,12 @@ class Requests:
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
     no_index: bool = False
+    level_wheels: tuple[tuple[int, str], ...] = ()
+    """CPU level and a directory of wheels for it."""
+
+    def preferred(self, target: Target) -> list[str]:
+        """Give the directories whose wheels win over others of the same version."""
+        return [place for level, place in self.level_wheels if level == target.platform.level]
 
     def index_options(self) -> list[str]:
         """Give pip's options that say where distributions come from, on top of the user's pip configuration."""
@@ -160,7 +167,7 @@ def _ask_pip(requests: Requests, target: Target, builder: Builder, run: _Run) ->
     built = {digest: pipchild.Built(wheel=str(path), sha256=digest) for digest, path in builder.known(target).items()}
     while True:
         with tempfile.TemporaryDirectory(dir=scratch(run.cache), prefix="pip-") as work:
-            report = _run_pip(requests.arguments(), target, built, Path(work), run)
+            report = _run_pip(requests.arguments(), target, built, Path(work), run, requests.preferred(target))
             source = report["source"]
             if source is None:
                 return Resolution(target, tuple(_wheel(chosen, run.cache) for chosen in report["chosen"]))
@@ -198,18 +205,21 @@ def _wheel(chosen: pipchild.Chosen, cache: Path) -> Wheel:
 
 
 def _run_pip(
-    arguments: list[str], target: Target, built: dict[str, pipchild.Built], work: Path, run: _Run
-) -> pipchild.Report:
+    arguments: list[str], target: Target, built: dict[str, pipchild.Built], work: Path, run: _Run,
+    preferred: Sequence[str] = (),
+) -> pipchild.Report:  # fmt: skip
     """Run pip for one target in ``work``; the report says what it chose, or which source is to be built first."""
     request = pipchild.Request(
         arguments=[
             *("--disable-pip-version-check", "--no-input", "--no-color", "--progress-bar=off"),
             *("--only-binary=:all:", f"--python-version={target.python.full_version}"),
+            *(f"--find-links={place}" for place in preferred),
             *arguments,
         ],
         environment=marker_environment(target),
         tags=[str(tag) for tag in wheel_tags(target)],
         built=built,
+        preferred=[os.path.realpath(place) for place in preferred],
     )
     (work / "request.json").write_text(json.dumps(request), encoding="utf-8")
 

@@ -7,6 +7,7 @@ does it for a wheel.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from packer.files import sha256
 from packer.model import LayerKind, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from packer.sources import Interpreter
 
@@ -38,6 +39,24 @@ _DEVELOPERS = re.compile(
 )
 """Paths below ``lib/pythonX.Y`` that are left out: tests, IDLE and Tk, what is linked against, what pip installed."""
 
+_LIBC = "lib/libc"
+"""Where the C library is that comes along, with what no host's must be loaded beside it."""
+
+_LOADER_ROOM = 1024
+"""Bytes for the path of the loader in a store, which the launcher puts in."""
+
+_LIBC_FILES = {
+    "glibc": (
+        "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2",
+        "libanl.so.1", "libmvec.so.1", "libnss_files.so.2", "libnss_dns.so.2", "libcrypt.so.1",
+    ),
+    "musl": (),
+}  # fmt: skip
+"""What a C library consists of beside its loader; a newer glibc has some of these in libc.so.6."""
+
+_PRELOADED = ("libgcc_s.so.1", "libstdc++.so.6", "libz.so.1")
+"""What wheels expect of every host and find by no path of their own: they are there before they are asked for."""
+
 _IMPORT = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -49,21 +68,28 @@ for name in sys.argv[1:]:
 
 _PROBE_SECONDS = 60
 
+_TRUST = """
+import _hosttrust  # added by fatpar
+_hosttrust.find(_ssl.get_default_verify_paths())
+"""
+"""Put at the end of ``ssl.py``."""
 
-def capture(interpreter: Interpreter, cache: Path) -> Runtime:
+
+def capture(interpreter: Interpreter, cache: Path, *, libc: bool = False) -> Runtime:
     """Capture an interpreter; what is made lies in the cache.
 
+    :param libc: with its C library.
     :raises PackError: if it is of no version that can be carried, or a library of it is nowhere.
     """
     if interpreter.version < (3, 6):
         raise PackError(
             f"cannot carry {interpreter.path}: CPython before 3.6 finds its library only where it was built"
         )
-    place = place_of(interpreter, cache)
+    place = place_of(interpreter, cache, libc=libc)
     if not _is_current(place):
         shutil.rmtree(place, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=sources.scratch(cache), prefix="runtime-") as work:
-            sources.publish(_Capture(interpreter, Path(work) / "runtime").make(), place)
+            sources.publish(_Capture(interpreter, Path(work) / "runtime", libc).make(), place)
     return load(place)
 
 
@@ -96,15 +122,16 @@ def load(place: Path) -> Runtime:
         return Runtime(
             said["tag"], (major, minor, micro), layer, said["executable"], said["arch"], said["libc"],
             tuple(said["grafted"]), tuple(said["missing"]),
+            {soname: frozenset(nodes) for soname, nodes in said["brought"].items()},
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackError(f"{place} is damaged: {error}", hint=f"remove {place}") from None
 
 
-def place_of(interpreter: Interpreter, cache: Path) -> Path:
+def place_of(interpreter: Interpreter, cache: Path, *, libc: bool = False) -> Path:
     """Name where an interpreter is captured to, by this version of the packer."""
-    said = [str(interpreter.path), interpreter.build]
-    said += [sha256(Path(__file__).with_name(f"{name}.py")).hex() for name in ("runtime", "graft")]
+    said = [str(interpreter.path), interpreter.build, "libc" if libc else ""]
+    said += [sha256(Path(__file__).with_name(f"{name}.py")).hex() for name in ("runtime", "graft", "hosttrust")]
     return cache / "runtimes" / hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
@@ -114,6 +141,8 @@ class _Capture:
 
     interpreter: Interpreter
     into: Path
+    libc: bool
+    """With its C library."""
 
     @property
     def prefix(self) -> Path:
@@ -124,33 +153,44 @@ class _Capture:
         tree = self.into / "tree"
         name = f"python{self.interpreter.version[0]}.{self.interpreter.version[1]}"
         threads = "t" if self.interpreter.tag.endswith("t") else ""
-        stdlib = self.prefix / "lib" / f"{name}{threads}"
-        if not (stdlib / "os.py").is_file():
-            raise PackError(f"cannot carry {self.interpreter.path}: there is no {stdlib}/os.py")
+        stdlib = self._stdlib(f"{name}{threads}")
         executable = tree / "bin" / f"{name}{threads}"
         executable.parent.mkdir(parents=True)
         shutil.copy(self.interpreter.path, executable)
         for alias in ("python3", "python", *([name] if threads else ())):
             (executable.parent / alias).symlink_to(executable.name)
-        origins = [self.interpreter.path, *_copy_library(stdlib, tree / "lib" / stdlib.name)]
+        library = tree / stdlib.relative_to(self.prefix)
+        origins = [self.interpreter.path, *_copy_library(stdlib, library)]
+        _trust_as_the_host_does(library)
         libraries, right = self._graft(tree, executable)
+        brought = self._bring_libc(tree, executable, libraries) if self.libc else {}
+        made_from = [*origins, *libraries.values(), *right, *brought.values()]
         missing = self._leave_out_broken(tree, executable)
         entries = layers.layer("", LayerKind.INTERPRETER, layers.tree(tree)).digest
         said = {
             "tag": self.interpreter.tag, "version": self.interpreter.version, "arch": self.interpreter.arch,
             "libc": self.interpreter.libc, "executable": f"bin/{executable.name}", "digest": entries.hex(),
             "grafted": sorted(libraries), "missing": missing,
-            "origins": [[str(path), *_stamp(path)] for path in [*origins, *libraries.values(), *right]],
+            "brought": {soname: graft.defined(path) for soname, path in brought.items()},
+            "origins": [[str(path), *_stamp(path)] for path in made_from],
         }  # fmt: skip
         (self.into / "runtime.json").write_text(json.dumps(said))
         return self.into
+
+    def _stdlib(self, name: str) -> Path:
+        """Find the standard library; Fedora's and SUSE's are in ``lib64``."""
+        places = [self.prefix / directory / name for directory in ("lib", "lib64")]
+        for place in places:
+            if (place / "os.py").is_file():
+                return place
+        raise PackError(f"cannot carry {self.interpreter.path}: there is no {places[0]}/os.py")
 
     def _graft(self, tree: Path, executable: Path) -> tuple[dict[str, Path], list[Path]]:
         """Bring the shared libraries along.
 
         :return: of those that were renamed, the names that they had and where they were; where the others were.
         """
-        dynload = [path for path in sorted((tree / "lib").glob("python*/lib-dynload/*.so")) if graft.is_elf(path)]
+        dynload = [path for path in sorted(tree.glob("lib*/python*/lib-dynload/*.so")) if graft.is_elf(path)]
         origins = {executable: self.interpreter.path}
         origins |= {path: self.prefix / path.relative_to(tree) for path in dynload}
         libraries, right = self._closure(origins.values())
@@ -216,20 +256,51 @@ class _Capture:
                 return (directory / soname).resolve()
         return None
 
+    def _bring_libc(self, tree: Path, executable: Path, libraries: Mapping[str, Path]) -> dict[str, Path]:
+        """Bring the C library along, and tell the executable.
+
+        :param libraries: those that were grafted.
+        :return: where each library was, by its SONAME.
+        """
+        (tree / _LIBC).mkdir()
+        origin = self.interpreter.path
+        loader = graft.loader(origin)
+        names = [Path(loader).name, *_LIBC_FILES[self.interpreter.libc], *_PRELOADED, *self._promised(tree)]
+        found = {soname: path for soname in dict.fromkeys(names) if (path := self._find(soname, origin))}
+        if Path(loader).name not in found:
+            raise PackError(f"cannot carry the C library of {origin}: {loader} is nowhere")
+        for soname, path in found.items():
+            shutil.copy(path, tree / _LIBC / soname)
+        rpath = ":".join(f"$ORIGIN/../lib/carried{below}" for below in ("", "/grafted", "/libc"))
+        room = f"{_LIBC}/{Path(loader).name}".rjust(_LOADER_ROOM, "/")
+        before = graft.needed(origin)
+        needed = {soname: _hashed(soname, libraries[soname]) for soname in before if soname in libraries}
+        preloaded = tuple(soname for soname in _PRELOADED if soname in found and soname not in before)
+        graft.graft(origin, executable, graft.Change(rpath, needed, loader=room, preloaded=preloaded))
+        return found
+
+    def _promised(self, tree: Path) -> Iterator[str]:
+        """Give what the interpreter's files take from hosts, since every host has it."""
+        libc = facts.LIBC_PARTS[self.interpreter.libc]
+        files = [path for path in [*tree.glob("bin/*"), *tree.rglob("*.so*")] if path.is_file() and graft.is_elf(path)]
+        ours = {path.name for path in files}
+        for soname in {soname for path in files for soname in graft.needed(path)}:
+            if soname not in ours and not libc.fullmatch(soname):
+                yield soname
+
     def _leave_out_broken(self, tree: Path, executable: Path) -> list[str]:
         """Import every extension module in a process of the captured interpreter, away from where it came from."""
-        modules = {
-            path.name.partition(".")[0]: path for path in sorted((tree / "lib").glob("python*/lib-dynload/*.so"))
-        }
+        modules = {path.name.partition(".")[0]: path for path in sorted(tree.glob("lib*/python*/lib-dynload/*.so"))}
         broken = []
-        for name, path in modules.items():
-            try:
-                works = _run(executable, f"import {name}").returncode == 0
-            except subprocess.TimeoutExpired:
-                works = False
-            if not works:
-                broken.append(name)
-                path.unlink()
+        with _runnable(tree, executable.relative_to(tree).as_posix()) as python:
+            for name, path in modules.items():
+                try:
+                    works = _run(python, f"import {name}").returncode == 0
+                except subprocess.TimeoutExpired:
+                    works = False
+                if not works:
+                    broken.append(name)
+                    path.unlink()
         if len(broken) == len(modules) and modules:
             raise PackError(f"cannot carry {self.interpreter.path}: what is captured does not run here")
         return broken
@@ -239,7 +310,30 @@ def lacks(captured: Runtime, names: Iterable[str]) -> list[str]:
     """Import modules in a captured interpreter; those that cannot be."""
     (source,) = [entry.source for entry in captured.layer.entries if entry.path == captured.executable]
     assert source
-    return _run(source, _IMPORT, *names).stdout.split()
+    with _runnable(source.parent.parent, captured.executable) as python:
+        return _run(python, _IMPORT, *names).stdout.split()
+
+
+@contextlib.contextmanager
+def _runnable(tree: Path, executable: str) -> Iterator[Path]:
+    """Give an executable that runs here: one that brings its C library has a loader only where a launcher put it."""
+    if not (tree / _LIBC).is_dir():
+        yield tree / executable
+        return
+    with tempfile.TemporaryDirectory(prefix="packer-") as work:
+        view = Path(work)
+        (view / "bin").mkdir()
+        (view / "lib").mkdir()
+        (view / "lib/carried").symlink_to(tree / "lib")
+        (view / "pyvenv.cfg").write_text(f"home = {(tree / executable).parent}\n")
+        content = (tree / executable).read_bytes()
+        loader = re.search(rb"/{64,}lib/libc/[^\0]+", content)
+        assert loader
+        path = f"{tree}/{loader[0].decode().lstrip('/')}".encode()
+        python = view / executable
+        python.write_bytes(content.replace(loader[0], path.ljust(len(loader[0]), b"\0")))
+        python.chmod(0o755)
+        yield python
 
 
 def _run(executable: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -264,6 +358,13 @@ def _copy_library(stdlib: Path, into: Path) -> Iterator[Path]:
             (into / below).mkdir(parents=True, exist_ok=True)
             shutil.copy(source, into / path)
             yield source
+
+
+def _trust_as_the_host_does(library: Path) -> None:
+    ssl = library / "ssl.py"
+    if ssl.is_file():
+        shutil.copy(Path(__file__).with_name("hosttrust.py"), library / "_hosttrust.py")
+        ssl.write_bytes(ssl.read_bytes().removesuffix(_TRUST.encode()) + _TRUST.encode())  # it may be a captured one
 
 
 def _hashed(soname: str, path: Path) -> str:

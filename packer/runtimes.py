@@ -16,7 +16,7 @@ from packer.files import replacing, sha256
 from packer.model import NeedKind, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packer.model import Runtime
     from packer.sources import Interpreter
@@ -65,37 +65,36 @@ def _added(cache: Path) -> Path:
     return cache / "runtimes" / "added"
 
 
-def for_target(target: Target, named: Mapping[str, Path], cache: Path) -> Runtime:
-    """Choose what the slice of a target carries.
+def for_target(target: Target, named: Mapping[str, Sequence[Path]], cache: Path, *, libc: bool = False) -> Runtime:
+    """Choose what the slice of a target carries: what the user named, what was added, what is on this machine.
 
-    :param named: Python ABI tag -> what the user named for it.
+    :param named: Python ABI tag -> what the user named for it; of several the first that is for the platform.
+    :param libc: with its C library.
     :raises PackError: if there is none.
     """
-    tag, platform = target.python.tag, target.platform
-    captured = _choose(target, named, cache)
-    if captured.tag != tag:
-        raise UsageError(f"--runtime {tag}={named[tag]}: that is {captured.tag}, {captured.full_version}")
-    if (captured.arch, captured.libc) != (platform.arch, platform.libc):
-        raise UsageError(
-            f"{target.name}: the interpreter to be carried is for {captured.arch} and {captured.libc}",
-            hint=f"--runtime {tag}=SOURCE",
-        )
-    return captured
-
-
-def _choose(target: Target, named: Mapping[str, Path], cache: Path) -> Runtime:
     tag = target.python.tag
-    if tag in named:
-        return runtime.capture(find(named[tag], cache, tag), cache)
-    for captured, _ in added(cache, tag):
-        return captured
+    there = [find(source, cache, tag) for source in named.get(tag, ())]
+    for one, place in zip(there, named.get(tag, ()), strict=True):
+        if one.tag != tag:
+            raise UsageError(f"--runtime {tag}={place}: that is {one.tag}, {one.full_version}")
+    for one in there:
+        if _fits(one, target):
+            return runtime.capture(one, cache, libc=libc)
+    for captured, source in added(cache, tag):
+        if _fits(captured, target):
+            return runtime.capture(find(Path(source), cache, tag), cache, libc=True) if libc else captured
     here = sources.interpreter_for(target, sources.find_interpreters())
-    if here is None:
+    if here is None or not _fits(here, target):
+        what = f"{tag} for {target.platform.arch} and {target.platform.libc}"
         raise PackError(
-            f"no interpreter of {tag} to be carried: none was added, and none is on this machine",
+            f"no interpreter of {what} to be carried: none was named or added, and none is on this machine",
             hint=f"--runtime {tag}=SOURCE, which may be an archive of python-build-standalone",
         )
-    return runtime.capture(here, cache)
+    return runtime.capture(here, cache, libc=libc)
+
+
+def _fits(one: Runtime | Interpreter, target: Target) -> bool:
+    return (one.arch, one.libc) == (target.platform.arch, target.platform.libc)
 
 
 def find(source: Path, cache: Path, tag: str = "") -> Interpreter:

@@ -58,13 +58,13 @@ def parse_abis(text: str, *, arch: list[str], running: Target) -> Selection:
     python_words = [(word.python.tag, word.text) for word in words if word.python and not word.platforms]
     platform_words = [(item, word.text) for word in words if not word.python for item in word.platforms]
     _refuse_repeats(python_words)
-    _refuse_repeats((platform.tag, word) for platform, word in platform_words)
+    _refuse_repeats((platform.name, word) for platform, word in platform_words)
 
     platforms = [platform for platform, _ in platform_words]
     notes = []
     if python_words and not platforms:
         platforms = [_running_platform(running, name) for name in archs]
-        tags = ", ".join(platform.tag for platform in platforms)
+        tags = ", ".join(platform.name for platform in platforms)
         notes.append(f"no platform named: packing for this machine's, {tags}")
     elif platforms and not python_words:
         supported = [python.abi for python in facts.supported_pythons()]
@@ -110,6 +110,24 @@ def platform_tags(platform: Platform) -> list[str]:
     return tags
 
 
+def target_of(name: str) -> Target:
+    """Give the target that has a name.
+
+    :raises UsageError: if none has.
+    """
+    word = _read_word(name, [])
+    if word.python is None or len(word.platforms) != 1:
+        raise UsageError(f"no slice can be called {name}")
+    return Target(word.python, word.platforms[0])
+
+
+def platforms_of(tag: str) -> list[Platform]:
+    """Give the platform that a wheel's platform tag names; none for ``any`` and ``linux_x86_64``: no libc is named."""
+    policy, arch, _ = _split_architecture(tag)
+    known = _known_platforms()
+    return [Platform(*known[policy], arch)] if policy in known and arch else []
+
+
 def running_target() -> Target:
     """Tell the Python that runs this code and the newest policy that this machine fulfils.
 
@@ -119,7 +137,7 @@ def running_target() -> Target:
     best = ""
     for tag in sys_tags():
         best = best or str(tag)
-        name, arch = _split_architecture(tag.platform)
+        name, arch, _ = _split_architecture(tag.platform)
         if tag.abi in facts.pythons() and name in platforms and arch:
             return Target(facts.pythons()[tag.abi].abi, Platform(*platforms[name], arch))
     raise PackError(
@@ -156,23 +174,25 @@ def _read_word(text: str, archs: list[str]) -> _Word:
 
 def _read_platform(name: str, archs: list[str], before: str = "") -> tuple[Platform, ...]:
     """Read ``manylinux2014`` or ``manylinux2014_x86_64``, a word itself or the part of one that follows ``before``."""
-    policy, arch = _split_architecture(name)
+    policy, arch, level = _split_architecture(name)
     known = _known_platforms()
     if policy not in known:
         names = [*known, *(f"{other}_{suffix}" for other in known for suffix in facts.architectures())]
         _refuse_unknown("abis", name, names if before else [*_known_pythons(), *names], _known(), before=before)
-    found = tuple(Platform(*known[policy], other) for other in ([arch] if arch else archs))
+    found = tuple(Platform(*known[policy], other, level) for other in ([arch] if arch else archs))
     for platform in found:
         _refuse_too_old(platform, policy)
     return found
 
 
-def _split_architecture(name: str) -> tuple[str, str]:
-    """``manylinux_2_28_x86_64`` -> ``manylinux_2_28`` and ``x86_64``, or ``""`` where the name has no architecture."""
+def _split_architecture(name: str) -> tuple[str, str, int]:
+    """``manylinux_2_28_x86_64_v3`` -> ``manylinux_2_28``, ``x86_64``, 3; ``""`` where the name has no architecture."""
     for arch in facts.architectures():
-        if name.endswith(f"_{arch}"):
-            return name.removesuffix(f"_{arch}"), arch
-    return name, ""
+        for level in [1, *(one.number for one in facts.cpu_levels() if one.arch == arch and one.number > 1)]:
+            suffix = f"_{arch}_v{level}" if level > 1 else f"_{arch}"
+            if name.endswith(suffix):
+                return name.removesuffix(suffix), arch, level
+    return name, "", 1
 
 
 def _running_platform(running: Target, arch: str) -> Platform:
@@ -216,7 +236,7 @@ def _known() -> str:
     archs = ", ".join(f"_{arch}" for arch in facts.architectures())
     return (
         f"known: {', '.join(facts.pythons())}; {glibc[0]} to {glibc[-1]}, {others}, with or without {archs}; "
-        "or both joined, as cp39-manylinux_2_28"
+        "or both joined, as cp39-manylinux_2_28; _x86_64_v3 is for CPUs of that level"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from packer import native
 from packer.errors import PackError
-from packer.model import Entry, EntryKind, Layer, LayerKind, Link, Target
+from packer.model import Entry, EntryKind, Layer, LayerKind, Link, Runtime, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,13 @@ class _Directory:
     children: dict[str, _Directory | _Leaf] = field(default_factory=dict)
 
 
-def links(layers: Sequence[Layer], target: Target) -> tuple[tuple[Link, ...], tuple[Conflict, ...]]:
+CARRIED = "lib/carried"
+"""Where the ``lib`` of an interpreter is that brings its C library: its executable is a file of the view."""
+
+
+def links(
+    layers: Sequence[Layer], target: Target, runtime: Runtime | None = None
+) -> tuple[tuple[Link, ...], tuple[Conflict, ...]]:
     """Show the layers of one slice, wheels and app, as one tree.
 
     ``lib/python`` of a layer appears as the target's ``lib/pythonX.Y``, everything else where it is. A directory that
@@ -56,6 +62,7 @@ def links(layers: Sequence[Layer], target: Target) -> tuple[tuple[Link, ...], tu
 
     :param layers: in the order of installation, dependencies first; where two differ the later wins. Bytecode and
         interpreters are not shown.
+    :param runtime: what the slice carries.
     :return: the links in the order of their paths' bytes, no path below another; the conflicts in the order found.
     :raises PackError: if one layer has a file where another, or every view, has a directory, or a path that the
         launcher makes.
@@ -72,7 +79,10 @@ def links(layers: Sequence[Layer], target: Target) -> tuple[tuple[Link, ...], tu
         merging = _Merging(root, number, layer, target.python.directory)
         for entry in layer.entries:
             conflicts.extend(merging.insert(entry))
-    found = sorted(_emit(root, "", file_level), key=lambda link: native.encoded(link.path))
+    shown = list(_emit(root, "", file_level))
+    if runtime and runtime.brought:
+        shown.append(Link(CARRIED, runtime.layer, "lib"))
+    found = sorted(shown, key=lambda link: native.encoded(link.path))
     return tuple(found), tuple(conflicts)
 
 

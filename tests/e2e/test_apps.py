@@ -29,6 +29,9 @@ CACHE = ROOT / ".cache"
 
 AT_ONCE = 2
 
+WHERE = [*((abi, "") for abi in apps.HOSTS), (apps.CARRIED, apps.BARE)]
+"""Where each program runs: the ABI, and the host if it is not that of the ABI's Python."""
+
 
 def test_the_list_has_every_kind_of_program() -> None:
     assert len(LISTED.apps) >= 15
@@ -50,7 +53,7 @@ def test_a_listed_program_is_pinned_and_says_how_success_looks(app: App) -> None
 @pytest.fixture(scope="session")
 def archives(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Archive]]]:
     """Every program of this session by its name, packed two at a time while the first are tried already."""
-    for host in apps.HOSTS.values():
+    for host in (*apps.HOSTS.values(), apps.BARE):
         require_host(host)  # or packing would be for nothing
     wanted = {app.name: app for app in map(_tried, request.session.items) if app}
     with tempfile.TemporaryDirectory(prefix="fatpar-apps-") as name, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -104,15 +107,19 @@ def directory() -> Iterator[Path]:
 @pytest.mark.e2e
 @pytest.mark.hosts
 @pytest.mark.network
-@pytest.mark.parametrize("abi", apps.HOSTS)
+@pytest.mark.parametrize(("abi", "bare"), WHERE, ids=["-".join(filter(None, where)) for where in WHERE])
 @pytest.mark.parametrize(
     "app", [pytest.param(app, id=app.name, marks=pytest.mark.apps(ci=app.ci)) for app in LISTED.apps]
 )
 def test_packed_and_in_a_venv(
-    app: App, abi: str, archives: Mapping[str, Future[Archive]], pip: str, directory: Path
+    app: App, abi: str, bare: str, archives: Mapping[str, Future[Archive]], pip: str, directory: Path
 ) -> None:
-    """The first launch is compared with the first, the second with the second."""
+    """The first launch is compared with the first, the second with the second.
+
+    :param bare: host of the archive, if it is not the venv's: it has no Python, so that what is carried runs.
+    """
     host = require_host(apps.HOSTS[abi])
+    other = require_host(bare) if bare else host
     archive = archives[app.name].result()
     venv = directory / "venv"
     apps.make_venv(host, venv, archive.wheels[abi], pip, apps.packer_cache(CACHE))
@@ -120,7 +127,8 @@ def test_packed_and_in_a_venv(
     plain = [f"{apps.PREFIX}/bin/python", "-m", app.module] if app.module else [command]
 
     expected = apps.launch_twice(host, app, plain, {venv: apps.PREFIX}, directory / "plain")
-    found = apps.launch_twice(host, app, [command], {archive.file: command}, directory / "packed")
+    binds = {archive.file: command, **(apps.HIDDEN if bare else {})}
+    found = apps.launch_twice(other, app, [command], binds, directory / "packed")
 
     assert expected[0].status == app.status, expected[0]
     assert app.shows in expected[0].everything

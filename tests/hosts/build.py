@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -173,6 +176,28 @@ def publish(name: str, building: Path) -> None:
     building.rename(final)
 
 
+MIRROR = "http://deb.debian.org/debian"
+"""Where mmdebstrap takes packages from when it is told nothing."""
+
+
+def compile_python(definition: roots.Definition, tree: Path, source: Archive, output: IO[bytes]) -> int:
+    """Fetch the sources of a root's Python and compile it; the status of what did it, whose words go to ``output``."""
+    with tempfile.TemporaryDirectory() as work:
+        file = Path(work) / "sources.tar.xz"
+        url = f"{source.mirror or MIRROR}/{definition.source}"
+        try:
+            with urllib.request.urlopen(url, timeout=120) as answer:
+                file.write_bytes(answer.read())
+        except OSError as error:
+            raise BuildError(f"cannot fetch {url}: {error}") from None
+        if hashlib.sha256(file.read_bytes()).hexdigest() != definition.sha256:
+            raise BuildError(f"{url} is not the file that it should be")
+        words = [*PRIVATE, "bash", str(roots.SCRIPT), str(tree), str(file)]
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, check=False
+        ).returncode
+
+
 def build(name: str, source: Archive) -> str:
     """Make one root unless it is finished; returns what was done.
 
@@ -194,9 +219,12 @@ def build(name: str, source: Archive) -> str:
                 command(roots.DEFINITIONS[name], tree, source),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, check=False,
             )  # fmt: skip
-        if done.returncode:
+            status, what = done.returncode, "mmdebstrap"
+            if not status and roots.DEFINITIONS[name].source:
+                status, what = compile_python(roots.DEFINITIONS[name], tree, source, output), "compiling its Python"
+        if status:
             sweep(building)
-            raise BuildError(f"{name}: mmdebstrap failed with status {done.returncode}, its log is {log}:\n{tail(log)}")
+            raise BuildError(f"{name}: {what} failed with status {status}, its log is {log}:\n{tail(log)}")
         publish(name, building)
         return f"built in {time.monotonic() - began:.0f} s, {size(roots.root_of(name)) / 1e6:.0f} MB"
 
@@ -218,7 +246,8 @@ def check_machine() -> None:
     """Raise a BuildError that says what this machine lacks."""
     if os.geteuid() != 0:
         raise BuildError("making root filesystems needs root: run it with sudo")
-    for tool, package in (("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"), ("setpriv", "util-linux")):
+    for tool, package in (("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"), ("setpriv", "util-linux"),
+                          ("musl-gcc", "musl-tools"), ("make", "make"), ("xz", "xz-utils")):  # fmt: skip
         if not shutil.which(tool):
             raise BuildError(f"{tool} is missing: install the package {package} (apt-get install {package})")
     allowed = subprocess.run([*PRIVATE, "true"], capture_output=True, text=True, check=False)

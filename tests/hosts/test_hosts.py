@@ -30,6 +30,7 @@ class Facts:
 
 BOOKWORM = {"python3": (3, 11), "python3.11": (3, 11)}
 
+# of musl there is a test of its own: it has next to nothing of what Debian's have
 FACTS = {
     "bullseye": Facts((2, 31), {"python2.7": (2, 7), "python3": (3, 9), "python3.9": (3, 9)}),
     "bookworm": Facts((2, 36), BOOKWORM),
@@ -64,7 +65,15 @@ def shell(host: Host, script: str, **options: object) -> str:
 
 
 def test_every_host_is_described() -> None:
-    assert FACTS.keys() == roots.DEFINITIONS.keys()
+    assert {*FACTS, "musl"} == roots.DEFINITIONS.keys()
+
+
+def test_musl_has_no_other_c_library() -> None:
+    host = require_host("musl")
+    libraries = {path.name for path in host.root.rglob("*.so*") if "dynload" not in str(path)}
+    assert libraries == {"libc.so", "ld-musl-x86_64.so.1"}
+    assert shell(host, "python3 -c 'import sys; print(sys.implementation._multiarch)'") == "x86_64-linux-musl\n"
+    assert {path.name for path in host.root.glob("usr/bin/python*")} == {"python3", "python3.13"}
 
 
 def test_glibc_is_the_release_s(any_host: Host) -> None:

@@ -159,7 +159,10 @@ def test_mistakes(interpreter: Interpreter, cache: Path, tmp_path: Path) -> None
             runtimes.find(tmp_path / name, cache)
     target = Target(facts.pythons()["cp36m"].abi, facts.oldest_platform("glibc", interpreter.arch))
     with pytest.raises(UsageError, match=f"that is {interpreter.tag}"):
-        runtimes.for_target(target, {"cp36m": interpreter.path}, cache)
+        runtimes.for_target(target, {"cp36m": [interpreter.path]}, cache)
+    other = Target(facts.pythons()[interpreter.tag].abi, facts.oldest_platform("glibc", "aarch64"))
+    with pytest.raises(PackError, match=r"no interpreter of .* for aarch64 and glibc to be carried"):
+        runtimes.for_target(other, {interpreter.tag: [interpreter.path]}, cache)
 
 
 def test_python_2_is_not_carried(cache: Path) -> None:

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from packer import facts, resolve
 from packer.model import Platform, Target
 
+from . import roots
 from .hosts import USER, home
 from .layers import write_tree
 from .loopback import serving
@@ -41,6 +42,15 @@ LIST = Path(__file__).resolve().parents[1] / "apps.toml"
 
 HOSTS = {"cp39": "bullseye", "cp311": "bookworm", "cp313": "trixie"}
 """The ABIs every program is packed for -> the host whose Python has it."""
+
+CARRIED = "cp39"
+"""The ABI whose interpreter every archive carries, too: that of its host, which is older than any other."""
+
+BARE = "bookworm"
+"""The host that runs what is carried; its own Python is hidden. Essential packages alone would lack libstdc++."""
+
+HIDDEN = {Path("/dev/null"): "/usr/bin/python3.11"}
+"""What makes it a host without Python."""
 
 PREFIX = "/opt/app"
 """Where the venv is; the archive is in its ``bin``, in the place of the command."""
@@ -165,7 +175,9 @@ def pack(app: App, place: Place, uploaded_before: str, cache: Path) -> Archive:
     """
     output = place.work / app.command
     entry = ["-m", app.module] if app.module else ["-c", app.command]
-    words: list[str | Path] = ["fat", *app.requirements, "--abis", app.abis, *entry, "--fast", "--json", "-o", output]
+    python = f"{CARRIED}={roots.root_of(HOSTS[CARRIED])}/usr/bin/python3.9"
+    words: list[str | Path] = ["fat", *app.requirements, "--abis", app.abis, *entry, "--runtime", python]
+    words += ["--fast", "--json", "-o", output]
     environment = {"XDG_CACHE_HOME": str(cache), "PIP_UPLOADED_PRIOR_TO": uploaded_before}
     began = time.monotonic()
     done = place.run(*words, env=environment, timeout=900)

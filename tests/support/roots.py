@@ -18,6 +18,9 @@ MERGED_USR = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
 Bullseye stays unmerged, as machines that were upgraded to it are; so both layouts are among the hosts."""
 
 
+SCRIPT = Path(__file__).resolve().parents[1] / "hosts" / "musl.sh"
+
+
 @dataclass(frozen=True)
 class Definition:
     """What a root filesystem is made of."""
@@ -38,10 +41,16 @@ class Definition:
         '--customize-hook=echo "127.0.0.1 localhost" > "$1/etc/hosts"',
     )
 
+    source: str = ""
+    """Below a Debian archive, the sources of a CPython that is compiled for the root by ``tests/hosts/musl.sh``."""
+    sha256: str = ""
+    """Of that file."""
+
     @property
     def digest(self) -> str:
         """Hex SHA-256 that changes when a root made from this would be another one."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
+        compiled_by = (SCRIPT.read_text(),) if self.source else ()
+        return hashlib.sha256(json.dumps([asdict(self), *compiled_by]).encode()).hexdigest()
 
 
 DEFINITIONS = {
@@ -54,6 +63,14 @@ DEFINITIONS = {
     "sid": Definition("sid", ("python3.15",)),
     "bookworm-minimal": Definition("bookworm", ("python3-minimal",)),
     "bookworm-nopython": Definition("bookworm", ()),
+    # Debian has musl, but nothing that is linked with it
+    "musl": Definition(
+        "trixie",
+        ("busybox-static", "musl"),
+        ("--variant=extract",),
+        "pool/main/p/python3.13/python3.13_3.13.5.orig.tar.xz",
+        "93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640",
+    ),
 }
 
 
