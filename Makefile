@@ -69,6 +69,7 @@ bench: build
 	$(BIN)/python bench/launch.py
 	$(BIN)/python bench/hash.py
 	$(BIN)/python bench/graft.py
+	$(BIN)/python bench/carried.py
 
 lint: setup
 	$(BIN)/ruff check

@@ -156,7 +156,7 @@ class _Capture:
         stdlib = self._stdlib(f"{name}{threads}")
         executable = tree / "bin" / f"{name}{threads}"
         executable.parent.mkdir(parents=True)
-        shutil.copy(self.interpreter.path, executable)
+        graft.copy(self.interpreter.path, executable)
         for alias in ("python3", "python", *([name] if threads else ())):
             (executable.parent / alias).symlink_to(executable.name)
         library = tree / stdlib.relative_to(self.prefix)
@@ -196,7 +196,7 @@ class _Capture:
         libraries, right = self._closure(origins.values())
         for path in right:
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(self.prefix / path, tree / path)
+            graft.copy(self.prefix / path, tree / path)
         origins |= {tree / path: self.prefix / path for path in right}
         names = {soname: _hashed(soname, path) for soname, path in libraries.items()}
         (tree / _GRAFTED).mkdir(parents=True, exist_ok=True)
@@ -204,10 +204,12 @@ class _Capture:
             needed = {soname: names[soname] for soname in graft.needed(origin) if soname in names}
             if needed:
                 up = os.path.relpath(tree / _GRAFTED, path.parent)
-                graft.graft(origin, path, graft.Change(f"$ORIGIN/{up}", needed))
+                graft.graft(path, path, graft.Change(f"$ORIGIN/{up}", needed))
         for soname, origin in libraries.items():
             needed = {other: names[other] for other in graft.needed(origin) if other in names}
-            graft.graft(origin, tree / _GRAFTED / names[soname], graft.Change("$ORIGIN", needed, names[soname]))
+            path = tree / _GRAFTED / names[soname]
+            graft.copy(origin, path)
+            graft.graft(path, path, graft.Change("$ORIGIN", needed, names[soname]))
         return libraries, [self.prefix / path for path in sorted(right)]
 
     def _closure(self, files: Iterable[Path]) -> tuple[dict[str, Path], set[Path]]:
@@ -276,7 +278,8 @@ class _Capture:
         before = graft.needed(origin)
         needed = {soname: _hashed(soname, libraries[soname]) for soname in before if soname in libraries}
         preloaded = tuple(soname for soname in _PRELOADED if soname in found and soname not in before)
-        graft.graft(origin, executable, graft.Change(rpath, needed, loader=room, preloaded=preloaded))
+        graft.copy(origin, executable)
+        graft.graft(executable, executable, graft.Change(rpath, needed, loader=room, preloaded=preloaded))
         return found
 
     def _promised(self, tree: Path) -> Iterator[str]:
@@ -356,7 +359,7 @@ def _copy_library(stdlib: Path, into: Path) -> Iterator[Path]:
             if _DEVELOPERS.match(path) or outside or not source.is_file():
                 continue  # a system's own settings are no part of Python: Debian has links into /etc
             (into / below).mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, into / path)
+            graft.copy(source, into / path)
             yield source
 
 
