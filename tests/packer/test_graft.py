@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -110,3 +111,36 @@ def test_what_lief_writes_is_not_believed(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(PackError, match=r"cannot graft .*source: what lief writes says something else than it should"):
         graft.graft(source, tmp_path / "output", CHANGE)
     assert sorted(os.listdir(tmp_path)) == ["source"]
+
+
+# Debugging information ------------------------------------------------------------------------------------------
+
+
+def compiled(path: Path, *options: str) -> Path:
+    """A shared object with a function and data."""
+    path.with_suffix(".c").write_text("int value = 42;\nint answer(void) { return value; }\n")
+    words = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-shared", "-nostdlib", *options]
+    subprocess.run([*words, "-o", path, path.with_suffix(".c")], check=True, capture_output=True)
+    return path
+
+
+def test_a_copy_has_no_debugging_information_and_loads(tmp_path: Path) -> None:
+    source, output = compiled(tmp_path / "with.so", "-g"), tmp_path / "without.so"
+    graft.copy(source, output)
+    assert output.stat().st_size < source.stat().st_size
+    assert b"answer" in output.read_bytes()
+    read = lief.ELF.parse(output)
+    assert read
+    assert len(read.sections) == 0
+    assert ctypes.CDLL(str(output)).answer() == 42
+    again = tmp_path / "again.so"
+    graft.graft(output, again, graft.Change("$ORIGIN/libraries"))
+    assert ctypes.CDLL(str(again)).answer() == 42
+
+
+def test_a_copy_of_what_has_none_is_the_same(tmp_path: Path) -> None:
+    source, text = compiled(tmp_path / "plain.so", "-g0", "-s"), tmp_path / "text.py"
+    text.write_text("print()\n")
+    for one in (source, text):
+        graft.copy(one, tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == one.read_bytes()
