@@ -64,6 +64,3 @@ enum archive_status archiveblob(struct archive *, uint32_t blob, uint8_t *);
 
 /* check the digest of what stands before the blobs */
 enum archive_status archivefront(struct archive *);
-
-/* whether a path may stand in a layer or a view: relative, no empty, "." or ".." component, not too long */
-int pathissafe(const char *);

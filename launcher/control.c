@@ -17,6 +17,7 @@
 #include "object.h"
 #include "select.h"
 #include "sha256.h"
+#include "tables.h"
 #include "unpack.h"
 #include "util.h"
 
