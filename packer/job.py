@@ -14,7 +14,7 @@ from packer import boot, targets
 from packer.blobs import Level
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
-from packer.resolve import Requests
+from packer.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HEADERS = (
-    "fault", "sha256", "crc32", "tree", "filter", "archive", "tables", "blobs", "cpu", "elffile", "ldcache", "host", "pythons",
-    "select", "decide", "explain", "control", "store",
+    "fault", "sha256", "crc32", "tree", "filter", "archive", "tables", "blobs", "cpu", "elffile", "ldcache", "host",
+    "pythons", "select", "decide", "explain", "control", "store",
 )  # fmt: skip
 """In an order in which each needs only what stands before it."""
 

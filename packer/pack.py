@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from packer.progress import Progress
+    from packer.requests import Requests
 
 
 class Bytecode(Enum):
@@ -61,7 +62,7 @@ NamedTool = tuple[str, boot.EntryPoint | boot.Installed]
 class Job:
     """Everything that decides what is packed."""
 
-    requests: resolve.Requests
+    requests: Requests
     targets: tuple[Target, ...]
     """Most preferred first."""
     script: Path | None

@@ -22,7 +22,7 @@ from packer.targets import wheel_tags
 
 if TYPE_CHECKING:
     from packer.cache import Cache
-    from packer.resolve import Requests
+    from packer.requests import Requests
 
 _PINNED = re.compile(r"[\w.-]+(\[[^\]]*\])? *== *[\w.!+-]+( *;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *")
 """A requirement of one version (not ``==1.*``) with digests; options, URLs and other files are none."""

@@ -17,6 +17,7 @@ from packer.binaries import report
 from packer.errors import PackError
 from packer.model import Layer, LayerKind, Need, NeedKind, Platform, Target
 from packer.needs import Use
+from packer.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -347,7 +348,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fetch(one: Target, requirement: str, cache: Path) -> tuple[list[Layer], list[str]]:
     """Install the wheels of a requirement: their layers and Requires-Python."""
-    requests = resolve.Requests((requirement,))
+    requests = Requests((requirement,))
     ((resolution),) = resolve.resolve(requests, [one], cache=cache, progress=lambda _: None)
     layers, requires = [], []
     for found in resolution.wheels:

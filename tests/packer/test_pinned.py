@@ -12,7 +12,7 @@ from support import index
 from packer import facts, resolve
 from packer.errors import PackError
 from packer.model import Platform, Resolution, Target
-from packer.resolve import Requests
+from packer.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable

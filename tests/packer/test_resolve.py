@@ -18,7 +18,7 @@ from support import index
 from packer import facts, resolve
 from packer.errors import PackError
 from packer.model import Platform, Resolution, Target
-from packer.resolve import Requests
+from packer.requests import Requests
 
 
 def target(tag: str, libc: str = "glibc", version: tuple[int, int] = (2, 17)) -> Target:
@@ -326,8 +326,9 @@ def test_ctrl_c_ends_the_children_and_nothing_is_left(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from packer import resolve, targets
+        from packer.requests import Requests
         chosen = targets.parse_abis("manylinux2014,cp39,cp311", arch=["x86_64"], running=None)
-        requests = resolve.Requests(("app",), index_url=sys.argv[1])
+        requests = Requests(("app",), index_url=sys.argv[1])
         resolve.resolve(requests, chosen.targets, cache=Path(sys.argv[2]), progress=print)
         """
     )

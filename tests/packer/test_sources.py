@@ -19,7 +19,7 @@ from packer import facts, resolve, sources
 from packer.errors import PackError
 from packer.files import sha256
 from packer.model import Platform, Target, Wheel
-from packer.resolve import Requests
+from packer.requests import Requests
 from packer.sources import Interpreter
 from packer.targets import running_target
 

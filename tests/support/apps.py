@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 
 from packer import facts, resolve
 from packer.model import Platform, Target
+from packer.requests import Requests
 
 from . import roots
 from .hosts import USER, home
@@ -198,7 +199,7 @@ def pack(app: App, place: Place, uploaded_before: str, cache: Path) -> Archive:
 def fetch_pip(listed: List, cache: Path) -> str:
     """Fetch the wheel of pip into ``cache``; where it is, as :attr:`Archive.wheels` has it."""
     target = Target(facts.pythons()["cp39"].abi, Platform("glibc", (2, 17), "x86_64"))
-    requests = resolve.Requests((listed.pip,))
+    requests = Requests((listed.pip,))
     (found,) = resolve.resolve(requests, [target], cache=cache, progress=lambda _: None)
     (wheel,) = found.wheels
     return f"{wheel.sha256}/{wheel.path.name}"

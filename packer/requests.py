@@ -1,0 +1,51 @@
+"""What the user asks to be packed, in pip's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from packer.model import Target
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What the user asks for, in pip's words; paths may be relative to the working directory."""
+
+    requirements: tuple[str, ...] = ()
+    """Requirements (PEP 508), wheels, source distributions and project directories, these with ``[extras]`` or not."""
+    files: tuple[Path, ...] = ()
+    """As for ``--requirement``."""
+    constraints: tuple[Path, ...] = ()
+    find_links: tuple[str, ...] = ()
+    index_url: str | None = None
+    extra_index_urls: tuple[str, ...] = ()
+    no_index: bool = False
+    level_wheels: tuple[tuple[int, str], ...] = ()
+    """CPU level and a directory of wheels for it."""
+
+    def preferred(self, target: Target) -> list[str]:
+        """Give the directories whose wheels win over others of the same version."""
+        return [place for level, place in self.level_wheels if level == target.platform.level]
+
+    def index_options(self) -> list[str]:
+        """Give pip's options that say where distributions come from, on top of the user's pip configuration."""
+        return [
+            *(["--no-index"] if self.no_index else []),
+            *([f"--index-url={self.index_url}"] if self.index_url else []),
+            *(f"--extra-index-url={url}" for url in self.extra_index_urls),
+            *(f"--find-links={place}" for place in self.find_links),
+        ]
+
+    def arguments(self) -> list[str]:
+        """Give all of it as arguments of ``pip download``."""
+        return [
+            *self.index_options(),
+            *(f"--requirement={path}" for path in self.files),
+            *(f"--constraint={path}" for path in self.constraints),
+            "--",
+            *self.requirements,
+        ]
