@@ -58,7 +58,7 @@ findview(struct work *w, uint32_t last)
 		objectmade(w->stores->list[i].views, w->view, made);
 		if (!*made || !istrusted(w, made))
 			continue;
-		if (viewleads(w->ar, w->sel->slice, &w->stores->list[i], w->view))
+		if (viewleads(w->ar, w->sel->slice, w->stores, &w->stores->list[i], w->view))
 			return &w->stores->list[i];
 		/* somebody, or a program that removes old files, took a part */
 		w->doubt = 1;

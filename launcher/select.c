@@ -95,12 +95,28 @@ judge(const struct archive *ar, const struct need *n, const struct host *host, c
 	}
 }
 
+/* whether a slice asks for a library as such, too: then that the host lacks it is said once, not for each node */
+static int
+needslibrary(const struct archive *ar, const struct slice *s, uint32_t name)
+{
+	const struct need *n;
+	uint32_t i;
+
+	for (i = 0; i < s->need_count; i++) {
+		n = &ar->needs[s->first_need + i];
+		if (n->kind == NEED_LIBRARY && strcmp(archivestring(ar, n->name), archivestring(ar, name)) == 0)
+			return 1;
+	}
+	return 0;
+}
+
 /* judge a slice with one interpreter, or with none */
 static void
 judgewith(struct verdict *v, const struct archive *ar, const struct slice *s, const struct host *host, uint32_t python)
 {
 	const struct python *py = python == NONE ? NULL : &host->pythons[python];
 	const struct libc *c;
+	const struct need *n;
 	enum mismatch why;
 	uint32_t i, other = 0;
 
@@ -112,10 +128,14 @@ judgewith(struct verdict *v, const struct archive *ar, const struct slice *s, co
 		v->libc = NONE;
 	c = v->libc == NONE ? NULL : &host->libcs[v->libc];
 	for (i = 0; i < s->need_count; i++) {
-		why = judge(ar, &ar->needs[s->first_need + i], host, c, py);
+		n = &ar->needs[s->first_need + i];
+		why = judge(ar, n, host, c, py);
 		other |= why == OTHER_LIBC;
-		/* each node that another family has not would only say the same again */
-		if (why != MET && !(other && why == NODE_MISSING) && v->reason_count < MAX_REASONS)
+		/* what another family, or a library that is not there, has not of nodes would only say the same again */
+		if (why == NODE_MISSING &&
+		    (other || (c && !haslibrary(c, archivestring(ar, n->name)) && needslibrary(ar, s, n->name))))
+			continue;
+		if (why != MET && v->reason_count < MAX_REASONS)
 			v->reasons[v->reason_count++] = (struct reason){why, s->first_need + i};
 	}
 }

@@ -19,6 +19,7 @@
 #include "select.h"
 #include "sha256.h"
 #include "store.h"
+#include "tables.h"
 #include "util.h"
 #include "view.h"
 
@@ -305,6 +306,13 @@ copyfile(const char *from, int dir, const char *path, struct fault *fault)
 	return out;
 }
 
+/* the path of a program's loader in its layer */
+static const char *
+loaderof(const struct elf *e)
+{
+	return e->interp + strspn(e->interp, "/");
+}
+
 /*
  * The kernel takes the path of a program's loader from the program's file, and it is absolute there. In a layer that
  * brings its C library it counts from the layer's root, with room behind it for where that lies in the store.
@@ -317,10 +325,10 @@ setloader(const char *from, const char *root, int out, struct fault *fault)
 	struct elf e;
 	int failed = 0;
 
-	if (elfopen(&e, from) != ELF_OK || !*e.interp) {
+	if (elfopen(&e, from) != ELF_OK || !pathissafe(loaderof(&e))) {
 		failed = fail(fault, STATUS_LAUNCHER, "archive is damaged: %s has no loader", from);
 	} else {
-		loader = xasprintf("%s/%s", root, e.interp + strspn(e.interp, "/"));
+		loader = xasprintf("%s/%s", root, loaderof(&e));
 		text = xcalloc(e.interp_size, 1);
 		if (strlen(loader) >= e.interp_size)
 			failed = fail(fault, STATUS_LAUNCHER, "the path of the store is too long for a loader: %s", root);
@@ -427,35 +435,6 @@ isthere(const struct store *store, const char *name, const char *path, int mode)
 	return faccessat(store->views, full, mode, AT_EACCESS) == 0;
 }
 
-/* whether the loader of a copied interpreter is where its file says: not when the store has another path now */
-static int
-loaderisthere(const struct store *store, const char *name)
-{
-	char *path CLEANUP(freemem) = xasprintf("%s/v1/views/%s/tree/bin/python", store->base, name);
-	struct elf e;
-	int there = elfopen(&e, path) == ELF_OK && access(e.interp, X_OK) == 0;
-
-	elfclose(&e);
-	return there;
-}
-
-int
-viewleads(const struct archive *ar, uint32_t slice, const struct store *store, const char *name)
-{
-	const struct slice *s = &ar->slices[slice];
-	uint32_t i;
-
-	if (!isthere(store, name, "bin/python", X_OK) || (s->shape == VIEW_LIBC && !loaderisthere(store, name)))
-		return 0;
-	for (i = 0; i < ar->tool_count; i++)
-		if (!isthere(store, name, archivestring(ar, ar->tools[i].target), F_OK))
-			return 0;
-	for (i = 0; i < s->link_count; i++)
-		if (!isthere(store, name, archivestring(ar, ar->links[s->first_link + i].path), F_OK))
-			return 0;
-	return 1;
-}
-
 static int
 linkis(const struct store *store, const char *name, const char *path, const char *wanted)
 {
@@ -480,23 +459,91 @@ configis(const struct store *store, const char *name, const char *wanted)
 	return fd >= 0 && read(fd, text, size + 1) == (ssize_t)size && memcmp(text, wanted, size) == 0;
 }
 
+/* whether a view's copy of the interpreter is the one in the layer, and its loader the one there */
+static int
+copyis(const struct context *c, const struct store *store, const char *name)
+{
+	char *from CLEANUP(freemem) = interpreterpath(c);
+	char *root CLEANUP(freemem) = layerpath(c, c->slice->interpreter);
+	char *copy CLEANUP(freemem) = xasprintf("%s/v1/views/%s/tree/bin/python", store->base, name);
+	char *loader CLEANUP(freemem) = NULL;
+	struct elf a = {0}, b = {0};
+	size_t at, end;
+	int same = 0;
+
+	if (elfopen(&a, from) == ELF_OK && elfopen(&b, copy) == ELF_OK && a.size == b.size && pathissafe(loaderof(&a))) {
+		at = (size_t)(a.interp - (const char *)a.data);
+		end = at + a.interp_size;
+		loader = xasprintf("%s/%s", root, loaderof(&a));
+		same = memcmp(a.data, b.data, at) == 0 && memcmp(a.data + end, b.data + end, a.size - end) == 0 &&
+		       strcmp(b.interp, loader) == 0;
+	}
+	elfclose(&a);
+	elfclose(&b);
+	return same;
+}
+
+static int
+carriedis(const struct context *c, const struct store *store, const char *name)
+{
+	char *config CLEANUP(freemem) = configtext(c);
+
+	return configis(store, name, config) && (c->slice->shape != VIEW_LIBC || copyis(c, store, name));
+}
+
+/*
+ * Whether a view leads to its carried interpreter by paths in one of our stores: a store that was moved or copied still
+ * names the place where it was, and what is there now may be another user's.
+ */
+static int
+carriedisours(const struct archive *ar, const struct slice *s, struct stores *stores, const struct store *store,
+              const char *name)
+{
+	struct places places = {.layers = xcalloc(ar->layer_count, sizeof(*places.layers))};
+	const struct context c = {.ar = ar, .slice = s, .places = &places, .store = store};
+	uint32_t i;
+	int ours = 0;
+
+	for (i = 0; i < stores->count && !ours; i++) {
+		places.layers[s->interpreter] = &stores->list[i];
+		ours = stores->list[i].fd >= 0 && carriedis(&c, store, name);
+	}
+	free(places.layers);
+	return ours;
+}
+
+int
+viewleads(const struct archive *ar, uint32_t slice, struct stores *stores, const struct store *store, const char *name)
+{
+	const struct slice *s = &ar->slices[slice];
+	uint32_t i;
+
+	if (!isthere(store, name, "bin/python", X_OK) || (s->interpreter != NONE && !carriedisours(ar, s, stores, store, name)))
+		return 0;
+	for (i = 0; i < ar->tool_count; i++)
+		if (!isthere(store, name, archivestring(ar, ar->tools[i].target), F_OK))
+			return 0;
+	for (i = 0; i < s->link_count; i++)
+		if (!isthere(store, name, archivestring(ar, ar->links[s->first_link + i].path), F_OK))
+			return 0;
+	return 1;
+}
+
 int
 viewholds(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v,
           const struct places *places, struct store *store, const char *name)
 {
 	struct context c = contextof(ar, slice, host, v, places, store);
-	char *config CLEANUP(freemem) = NULL;
 	char *python CLEANUP(freemem) = NULL;
 	const struct link *k;
 	const char *path;
 	uint32_t i;
 
-	/* a copied interpreter is not worth the reading: made anew */
-	if (c.slice->shape != VIEW_VENV)
+	/* a copy of the host's interpreter is not worth the reading: made anew */
+	if (c.slice->shape == VIEW_PREFIX || !carriedis(&c, store, name))
 		return 0;
-	config = configtext(&c);
 	python = interpretertext(&c);
-	if (!configis(store, name, config) || !linkis(store, name, "bin/python", python))
+	if (c.slice->shape == VIEW_VENV && !linkis(store, name, "bin/python", python))
 		return 0;
 	for (i = 0; i < c.slice->link_count; i++) {
 		char *text CLEANUP(freemem) = NULL;

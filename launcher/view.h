@@ -23,8 +23,11 @@ int viewmake(const struct archive *, uint32_t slice, const struct host *, const 
 /* lead to the bytecode beside layers from a published view whose own was removed; best effort, since it can be compiled */
 void viewbytecode(const struct archive *, uint32_t slice, const struct places *, struct store *, const char *name);
 
-/* whether no part of a view is missing, as far as is seen without reading it: interpreter, tools, where its links lead */
-int viewleads(const struct archive *, uint32_t slice, const struct store *, const char *name);
+/*
+ * whether no part of a view is missing, as far as is seen without reading it: interpreter, tools, where its links lead;
+ * a carried interpreter is in one of the stores
+ */
+int viewleads(const struct archive *, uint32_t slice, struct stores *, const struct store *, const char *name);
 
 /* whether a view that was made in another boot is still whole: all its links are as they should be */
 int viewholds(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, const struct places *,

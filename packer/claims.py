@@ -71,22 +71,27 @@ def excess(judged: Iterable[Judged], platform: Platform) -> Iterator[Excess]:
                 yield Excess(one.file.layer, one.file.path, f"{node} of {library}", policy.name)
 
 
-def refuse(found: Iterable[Excess], accepted: Collection[str]) -> None:
+def refuse(found: Iterable[Excess], accepted: Collection[str]) -> frozenset[str]:
     """Refuse wheels that need more than they claim.
 
     :param accepted: normalised names of distributions that may.
+    :return: those of them that do.
     :raises PackError: naming a file and what it needs of each.
     """
     first: dict[str, Excess] = {}
+    used: set[str] = set()
     for one in found:
         name = canonicalize_name(one.layer.partition("-")[0])
-        if name not in accepted:
+        if name in accepted:
+            used.add(name)
+        else:
             first.setdefault(name, one)
     if first:
         options = " ".join(f"--accept {name}" for name in first)
         raise PackError(
             "\n".join(map(str, first.values())), hint=f"{options} packs it, and asks every host for what it needs"
         )
+    return frozenset(used)
 
 
 def _has(claim: Platform, node: str) -> bool:

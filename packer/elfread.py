@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-import lief
-
 from packer.elf import File
+from packer.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+with undisturbed():
+    import lief
 
 lief.logging.disable()
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lief
-
 from packer.errors import PackError
+from packer.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+with undisturbed():
+    import lief
 
 lief.logging.disable()
 

@@ -24,8 +24,13 @@ def find(paths):  # type: ignore[no-untyped-def]
     file_variable, file, directory_variable, directory = paths
     if os.environ.get(file_variable) or os.environ.get(directory_variable) or os.path.isfile(file):
         return
-    if os.path.isdir(directory) and any(name.endswith(".0") for name in os.listdir(directory)):
+    try:
+        if any(name.endswith(".0") for name in os.listdir(directory)):
+            return
+    except PermissionError:  # OpenSSL opens what is in it without a list
         return
+    except OSError:
+        pass
     for place in PLACES:
         if os.path.isfile(place):
             os.environ[file_variable] = place

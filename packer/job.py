@@ -117,9 +117,8 @@ def _level_wheels(config: Config, chosen: Sequence[Target]) -> tuple[tuple[int, 
         if not said:
             raise UsageError(f"not a --level-wheels: {word!r}: write LEVEL=DIR, as v3=wheels-v3")
         if int(said[1]) not in {target.platform.level for target in chosen}:
-            raise UsageError(
-                f"--level-wheels {word}: no slice is for that level", hint="--abis manylinux2014_x86_64_v3"
-            )
+            hint = f"--abis manylinux2014_x86_64_v{said[1]} packs one"
+            raise UsageError(f"--level-wheels {word}: no slice is for that level", hint)
         if not os.path.isdir(said[2]):
             raise UsageError(f"cannot read {said[2]}: there is no such directory")
         found.append((int(said[1]), said[2]))

@@ -98,7 +98,7 @@ def _refuse_unbrought(needs: Collection[Need], runtime: Runtime, target: Target)
             what = library if lacks else f"{need.value} of {library}"
             raise PackError(
                 f"{target.name}: {what} is needed and does not come with the C library of {runtime.layer.name}",
-                hint="capture a newer interpreter with --runtime, or leave --libc bundled out",
+                hint="name an interpreter with --runtime whose system has it, or leave --libc bundled out",
             )
 
 

@@ -112,6 +112,8 @@ class _Made:
     slice: Slice
     tools: tuple[Tool, ...]
     warnings: tuple[str, ...]
+    accepted: frozenset[str]
+    """Of the distributions that may need more than they claim, those that do."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,9 @@ def pack(job: Job, progress: Progress) -> Packed:
         described = _same_tools(made)
         warnings = tuple(dict.fromkeys(text for one in made for text in one.warnings))
         missed = trim.unused(job.exclude, [path for paths in left_out.values() for path in paths])
+        warnings += tuple(_unused_levels(job, resolutions))
+        idle = sorted(job.accept.difference(*(one.accepted for one in made)))
+        warnings += tuple(f"--accept {name}: no wheel of it needs more than it claims" for name in idle)
         warnings += tuple(f"--exclude {pattern!r} matches no file" for pattern in missed)
         warnings += tuple(
             f"the Python carried for {one.tag} lacks {', '.join(one.missing)}"
@@ -194,12 +199,26 @@ def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:
     judged = {name: explain.judge(path, name).json["slices"] for name in sorted(hosts.named())}
     for number, one in enumerate(slices):
         if one.runtime:
-            refusals = {name: said[number]["reasons"] for name, said in judged.items() if said[number]["reasons"]}
+            behind = [later for later, other in enumerate(slices) if later > number and other.target == one.target]
+            refusals = {
+                name: said[number]["reasons"] for name, said in judged.items()
+                if said[number]["reasons"] and not any(said[later]["fits"] for later in behind)
+            }  # fmt: skip
             by_reason: dict[str, list[str]] = {}
             for name, reasons in refusals.items():
                 by_reason.setdefault(reasons[0], []).append(name)
             for reason, names in by_reason.items():
                 yield f"{one.name} does not run on {', '.join(names)}: it {reason}"
+
+
+def _unused_levels(job: Job, resolutions: Iterable[Resolution]) -> Iterator[str]:
+    """Say of which directories of wheels for a CPU level none was chosen."""
+    for level, place in job.requests.level_wheels:
+        there = {files.sha256(path).hex() for path in Path(place).glob("*.whl")}
+        chosen = {wheel.sha256 for one in resolutions if one.target.platform.level == level for wheel in one.wheels}
+        if not there & chosen:
+            tag = next(one.target.platform.tag for one in resolutions if one.target.platform.level == level)
+            yield f"--level-wheels v{level}={place}: none of its wheels was chosen; is one tagged {tag} or older there?"
 
 
 def _trimmed_note(left_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -329,6 +348,10 @@ _Carried = dict[bool, dict[Target, Runtime]]
 
 def _runtimes(job: Job, progress: Progress) -> _Carried:
     """Capture the interpreters that are carried."""
+    if job.runtimes:
+        from packer import runtimes
+
+        runtimes.refuse_unused(job.targets, job.runtimes, job.cache)
     captured: _Carried = {libc: {} for libc in (False, True)[: 1 + job.libc]}
     for target in job.targets:
         for libc, found in captured.items():
@@ -370,7 +393,7 @@ def _slice(
         contents.append(runtime.layer)
     kept = Cache(job.cache / "read")
     judged = needs.judge(binaries.report(contents, kept), target)
-    claims.refuse(claims.excess(judged, target.platform), job.accept)
+    accepted = claims.refuse(claims.excess(judged, target.platform), job.accept)
     needed = needs.needs(target, contents, starts, requires, kept, runtime)
     warnings = [text for one in installed for text in one.warnings]
     warnings += [
@@ -380,6 +403,7 @@ def _slice(
         Slice(target, needed, tuple(contents), links, boot.flags(target), runtime),
         tuple(boot.tool(name, entry) for name, entry in entries),
         tuple(warnings),
+        accepted,
     )
 
 

@@ -1,31 +1,38 @@
-"""Requirements that are all pinned with digests: what pip chose for them once is remembered, as nothing can change it.
+"""Requirements that are all pinned with digests: what pip chose for them once is remembered.
 
-A file of requirements in pip's hash-checking mode says which files may be chosen, down to the byte. Without that, a
-new release may be what is wanted, and pip is asked each time.
+A file of requirements in pip's hash-checking mode says which files may be chosen, down to the byte: what was chosen
+stays right. Without that, a new release may be what is wanted, and pip is asked each time; so it is where directories
+of wheels are named, which may have got another.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import sys
 from dataclasses import asdict
 from functools import cache as once
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import pipchild
 from packer.files import sha256
 from packer.model import Resolution, Target, Wheel
 from packer.targets import wheel_tags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packer.cache import Cache
     from packer.requests import Requests
 
 _PINNED = re.compile(r"[\w.-]+(\[[^\]]*\])? *== *[\w.!+-]+( *;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *")
 """A requirement of one version (not ``==1.*``) with digests; options, URLs and other files are none."""
+
+_DECIDING = ("pipchild", "resolve", "sources", "model")
+"""Modules of ours that have a say."""
 
 
 def recall(requests: Requests, target: Target, cache: Cache) -> Resolution | None:
@@ -40,7 +47,7 @@ def recall(requests: Requests, target: Target, cache: Cache) -> Resolution | Non
 
 
 def remember(requests: Requests, resolution: Resolution, cache: Cache) -> None:
-    """Keep what was chosen, if it cannot be anything else the next time."""
+    """Keep what was chosen, if it is right the next time."""
     name = _name(requests, resolution.target)
     if name:
         cache.put(name, json.dumps([asdict(wheel) for wheel in resolution.wheels], default=str).encode())
@@ -48,30 +55,41 @@ def remember(requests: Requests, resolution: Resolution, cache: Cache) -> None:
 
 def _name(requests: Requests, target: Target) -> bytes:
     """Name what the choice depends on; empty if it may be another the next time."""
+    if requests.requirements or requests.find_links or requests.preferred(target):
+        return b""
     texts = [path.read_text("utf-8", "surrogateescape") for path in (*requests.files, *requests.constraints)]
-    if requests.requirements or not all(map(_is_pinned, texts[: len(requests.files)])):
+    constraints = "\n".join(texts[len(requests.files) :])
+    if not all(map(_is_pinned, texts[: len(requests.files)])) or re.search(r"^\s*-|\$\{", constraints, re.MULTILINE):
         return b""
     tags = " ".join(map(str, wheel_tags(target)))
-    said = [
-        _rules(),
-        target.name,
-        target.python.full_version,
-        tags,
-        *requests.index_options(),
-        *requests.preferred(target),
-        *texts,
-    ]
+    said = [_rules(), target.name, target.python.full_version, tags, *requests.index_options(), *_settings(), *texts]
     return hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).digest()
 
 
 @once
 def _rules() -> str:
     """Name who decides: pip, and what we make of it."""
-    return f"{version('pip')} {sha256(Path(pipchild.__file__)).hex()}"
+    ours = b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _DECIDING)
+    return f"{version('pip')} {hashlib.sha256(ours).hexdigest()}"
+
+
+def _settings() -> Iterator[str]:
+    """Give what else tells pip something: its variables, and its files as its documentation lists them."""
+    yield from (f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("PIP_"))
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    places = [Path(directory, "pip/pip.conf") for directory in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
+    places += [Path("/etc/pip.conf"), home / ".pip/pip.conf", Path(sys.prefix, "pip.conf")]
+    places += [Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config", "pip/pip.conf")]
+    places += [Path(os.environ.get("PIP_CONFIG_FILE") or "/nonexistent")]
+    for place in places:
+        if place.is_file():
+            yield f"{place}\n{place.read_text('utf-8', 'surrogateescape')}"
 
 
 def _is_pinned(text: str) -> bool:
     """Tell whether every line of a file of requirements is pinned with digests."""
+    if "${" in text or re.search(r"#.*\\\n", text):  # what pip puts in, and what it does not join
+        return False
     joined = re.sub(r"\\\n", " ", text)
     lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines()]
     return all(_PINNED.fullmatch(re.sub(r"\s+", " ", line)) for line in lines if line)

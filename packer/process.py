@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import selectors
@@ -128,6 +129,9 @@ def last_error(lines: Sequence[str]) -> str:
             said = [line.strip() for line in lines[index:] if line.strip().startswith("\u00d7 ")]
             return said[0][2:] if said else text
         head = text.split(":", 1)[0]
+        details = [line.strip() for line in itertools.takewhile(lambda line: line[:4].isspace(), lines[index + 1 :])]
+        if (text != lines[index].strip() and "HASHES" in text) or text.endswith("These do not:"):
+            return " ".join([text, *details[:3]])  # pip lists what it means below
         if text != lines[index].strip() or head in ("error", "fatal") or head.endswith(_ERROR_ENDS):
             return text
     return ""

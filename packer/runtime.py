@@ -296,6 +296,8 @@ class _Capture:
         modules = {path.name.partition(".")[0]: path for path in sorted(tree.glob("lib*/python*/lib-dynload/*.so"))}
         broken = []
         with _runnable(tree, executable.relative_to(tree).as_posix()) as python:
+            if _run(python, "import json, os, re").returncode != 0:
+                raise PackError(f"cannot carry {self.interpreter.path}: what is captured does not run here")
             for name, path in modules.items():
                 try:
                     works = _run(python, f"import {name}").returncode == 0
@@ -304,8 +306,6 @@ class _Capture:
                 if not works:
                     broken.append(name)
                     path.unlink()
-        if len(broken) == len(modules) and modules:
-            raise PackError(f"cannot carry {self.interpreter.path}: what is captured does not run here")
         return broken
 
 
@@ -348,16 +348,19 @@ def _run(executable: Path, code: str, *arguments: str) -> subprocess.CompletedPr
 
 
 def _copy_library(stdlib: Path, into: Path) -> Iterator[Path]:
-    """Copy the standard library; gives what was copied."""
-    for directory, names, files in os.walk(stdlib):
-        below = Path(directory).relative_to(stdlib)
-        names[:] = sorted(name for name in names if not _DEVELOPERS.match((below / name).as_posix()))
+    """Copy the standard library, what links lead to as if it were there; gives what was copied."""
+    for directory, names, files in os.walk(stdlib, followlinks=True):
+        below, real = Path(directory).relative_to(stdlib), Path(directory).resolve()
+        names[:] = sorted(
+            name for name in names
+            if not _DEVELOPERS.match((below / name).as_posix())
+            and not real.is_relative_to(Path(directory, name).resolve())  # which would never end
+        )  # fmt: skip
         for name in sorted(files):
             source = Path(directory, name)
             path = (below / name).as_posix()
-            outside = source.is_symlink() and not source.resolve().is_relative_to(stdlib.resolve())
-            if _DEVELOPERS.match(path) or outside or not source.is_file():
-                continue  # a system's own settings are no part of Python: Debian has links into /etc
+            if _DEVELOPERS.match(path) or not source.is_file():
+                continue
             (into / below).mkdir(parents=True, exist_ok=True)
             graft.copy(source, into / path)
             yield source

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -33,10 +35,10 @@ def add(source: Path, cache: Path) -> Runtime:
     """
     interpreter = find(source, cache)
     captured = runtime.capture(interpreter, cache)
-    place = _added(cache) / f"{captured.tag}-{captured.full_version}.json"
+    place = _added(cache) / f"{captured.tag}-{captured.full_version}-{captured.libc}-{captured.arch}.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     with replacing(place) as file:
-        said = {"source": str(source), "place": runtime.place_of(interpreter, cache).name}
+        said = {"source": str(source.resolve()), "place": runtime.place_of(interpreter, cache).name}
         file.write(json.dumps(said).encode())
     return captured
 
@@ -82,7 +84,12 @@ def for_target(target: Target, named: Mapping[str, Sequence[Path]], cache: Path,
             return runtime.capture(one, cache, libc=libc)
     for captured, source in added(cache, tag):
         if _fits(captured, target):
-            return runtime.capture(find(Path(source), cache, tag), cache, libc=True) if libc else captured
+            if Path(source).exists():  # captured again if it has changed
+                return runtime.capture(find(Path(source), cache, tag), cache, libc=libc)
+            if libc:
+                hint = f"packer runtime add, or --runtime {tag}=SOURCE"
+                raise PackError(f"cannot bring the C library of {source}: it is not there any more", hint)
+            return captured
     here = sources.interpreter_for(target, sources.find_interpreters())
     if here is None or not _fits(here, target):
         what = f"{tag} for {target.platform.arch} and {target.platform.libc}"
@@ -91,6 +98,20 @@ def for_target(target: Target, named: Mapping[str, Sequence[Path]], cache: Path,
             hint=f"--runtime {tag}=SOURCE, which may be an archive of python-build-standalone",
         )
     return runtime.capture(here, cache, libc=libc)
+
+
+def refuse_unused(targets: Sequence[Target], named: Mapping[str, Sequence[Path]], cache: Path) -> None:
+    """Refuse what the user named and no slice would carry.
+
+    :raises UsageError: naming it, and what it is for.
+    """
+    for tag, places in named.items():
+        mine = [target for target in targets if target.python.tag == tag]
+        for place in places:
+            one = find(place, cache, tag)
+            if one.tag == tag and not any(_fits(one, target) for target in mine):
+                names = ", ".join(target.platform.name for target in mine)
+                raise UsageError(f"--runtime {tag}={place}: it is for {one.arch} and {one.libc}, and {tag} for {names}")
 
 
 def _fits(one: Runtime | Interpreter, target: Target) -> bool:
@@ -103,10 +124,11 @@ def find(source: Path, cache: Path, tag: str = "") -> Interpreter:
     :param tag: Python ABI tag, preferred where there are several.
     :raises PackError: if there is none.
     """
+    place = source
     if source.is_file() and source.name.endswith((".tar.gz", ".tar.zst", ".tgz")):
-        source = _unpacked(source, cache)
-    if source.is_dir():
-        places = [source / below / "bin" for below in _BELOW]
+        place = _unpacked(source, cache)
+    if place.is_dir():
+        places = [place / below / "bin" for below in _BELOW]
         found = sources.search(place for place in places if place.is_dir())
         interpreter = max(found, key=lambda one: (one.tag == tag, one.version), default=None)
     else:
@@ -126,6 +148,8 @@ def named(name: str, cache: Path) -> list[tuple[Runtime, str]]:
     found = [(captured, source) for captured, source in known if name in (captured.tag, source)]
     if found:
         return found
+    if "/" in name and not Path(name).exists():
+        raise UsageError(f"no interpreter {name}: there is no such file or directory")
     if not name or not Path(name).exists():
         tags = ", ".join(captured.tag for captured, _ in known)
         raise UsageError(
@@ -171,18 +195,36 @@ def text(described: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:12} {value}" for name, value in rows)
 
 
+def _decompress(archive: Path, plain: Path) -> None:
+    """Decompress a tar: whole, or else it is damaged. tarfile itself takes an end in the middle for the end.
+
+    :raises ValueError: if it does not end as a tar does.
+    """
+    with plain.open("wb") as output:
+        if archive.suffix == ".zst":
+            with archive.open("rb") as file:
+                zstandard.ZstdDecompressor().copy_stream(file, output)
+        else:
+            with gzip.open(archive) as file:  # which holds its checksum against it at the end
+                shutil.copyfileobj(file, output)
+    with plain.open("rb") as file:
+        file.seek(max(0, plain.stat().st_size - 1024))
+        if file.read() != bytes(1024):
+            raise ValueError("it is cut short")
+
+
 def _unpacked(archive: Path, cache: Path) -> Path:
     """Unpack an archive, once."""
     place = cache / "unpacked" / sha256(archive).hex()
     if place.is_dir():
         return place
     with tempfile.TemporaryDirectory(dir=sources.scratch(cache), prefix="unpack-") as work:
-        into = Path(work) / "files"
+        into, plain = Path(work) / "files", Path(work) / "tar"
         try:
-            with archive.open("rb") as file:
-                stream = zstandard.ZstdDecompressor().stream_reader(file) if archive.suffix == ".zst" else file
-                with tarfile.open(fileobj=stream, mode="r|" if archive.suffix == ".zst" else "r|gz") as tar:
-                    tar.extractall(into, filter="data")
+            into.mkdir()
+            _decompress(archive, plain)
+            with tarfile.open(plain, "r:") as tar:
+                tar.extractall(into, filter="data")
         except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError, ValueError) as error:
             raise PackError(f"cannot unpack {archive}: {error}") from None
         sources.publish(into, place)

@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -409,7 +410,11 @@ def scratch(cache: Path) -> Path:
 
 def keep(wheel: Path, cache: Path) -> Path:
     """Move a wheel into ``cache``, in a directory named after its digest, and give its path there."""
-    place = cache / "wheels" / sha256(wheel).hex()
+    digest = sha256(wheel)
+    place = cache / "wheels" / digest.hex()
+    kept = place / wheel.name
+    if kept.is_file() and sha256(kept) != digest:  # somebody, or the disk, made another of it
+        shutil.rmtree(place)
     with tempfile.TemporaryDirectory(dir=scratch(cache), prefix="keep-") as work:
         made = Path(work) / "wheel"
         made.mkdir()

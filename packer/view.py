@@ -81,6 +81,11 @@ def links(
             conflicts.extend(merging.insert(entry))
     shown = list(_emit(root, "", file_level))
     if runtime and runtime.brought:
+        for link in shown:
+            if f"{link.path}/".startswith(f"{CARRIED}/"):
+                raise PackError(
+                    f"{link.layer.name} has {link.path}, where --libc bundled puts the interpreter's libraries"
+                )
         shown.append(Link(CARRIED, runtime.layer, "lib"))
     found = sorted(shown, key=lambda link: native.encoded(link.path))
     return tuple(found), tuple(conflicts)

@@ -54,6 +54,9 @@ def test_a_wheel_that_needs_more_than_it_claims_is_refused_or_accepted(place: Pl
     assert one["hosts"]["bookworm"] == []
     assert any("GLIBC_2.36" in reason or "glibc 2.36" in reason for reason in one["hosts"]["bullseye"])
     assert json.loads(place.packed("inspect", "--json", "out").stdout)["manifest"]["accepted"] == ["mod"]
+    again = pack(place, "--abis", "manylinux2014,cp311", "--accept", "mod", "--accept", "other")
+    assert again.stderr.count("warning") == 1
+    assert "--accept other: no wheel of it needs more than it claims" in again.stderr
 
 
 def test_the_files_of_a_slice_and_what_decides(place: Place) -> None:
@@ -100,6 +103,14 @@ def test_a_slice_for_a_cpu_level_has_the_wheels_for_it(place: Place) -> None:
         )
         said = json.loads(place.run("explain", "out", "--host", "host.toml", "--json").stdout)
         assert said["choice"] == choice["name"], level
+
+
+def test_a_directory_of_wheels_that_none_is_taken_from_is_told(place: Place) -> None:
+    wheel(place.work / "wheels", elf(("libc.so.6", "GLIBC_2.2.5")))
+    (place.work / "wheels-v3").mkdir()
+    ended = pack(place, "--abis", LEVELS, "--level-wheels", "v3=wheels-v3")
+    assert ended.status == 0
+    assert "warning: --level-wheels v3=wheels-v3: none of its wheels was chosen" in ended.stderr
 
 
 @pytest.mark.parametrize(

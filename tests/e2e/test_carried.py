@@ -14,6 +14,8 @@ from support.packing import Place
 from support.skips import skip_optional
 
 from packer import sources
+from packer.model import LayerKind
+from packer.reader import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -241,14 +243,24 @@ def test_pandas(host: str, slice_name: str, nuts: Path) -> None:
     assert ended.stdout.decode() == "{'hazel': 5, 'pea': 2} 6\n2026-11-28T00:00:00+01:00\n"
 
 
-def test_a_store_that_has_moved(newer: Path) -> None:
-    """The view names its loader by an absolute path; it is made anew where that leads nowhere."""
-    script = "FATPAR_STORE=~/one $0 a 'b c' && mv ~/one ~/two && FATPAR_STORE=~/two $0 a 'b c' && test ! -e ~/one"
-    ended = require_host("bullseye").run(["sh", "-c", script, TOOL], binds={newer: TOOL})
+@pytest.mark.parametrize("host", ["bullseye", "trixie"])
+def test_a_store_that_has_moved(host: str, newer: Path) -> None:
+    """The view names its library, and its loader if it brings that, by absolute paths, where something else is now."""
+    planted = "import os\nos.write(1, b'planted')\n"
+    script = (
+        "FATPAR_STORE=~/one $0 a 'b c' && cp -a ~/one ~/three && mv ~/one ~/two && FATPAR_STORE=~/two $0 a 'b c' && "
+        "mkdir -p $(dirname $1) && cat > $1 && FATPAR_STORE=~/three $0 a 'b c' && FATPAR_STORE=~/two $0 a 'b c'"
+    )
+    with reading(newer) as archive:  # the first without its C library, the second with it
+        carried = [one for one in archive.records("layer") if one.kind == LayerKind.INTERPRETER.value]
+        digest = bytes(carried[host == "bullseye"].digest).hex()
+    old = f"/home/u/one/v1/layers/{digest}/tree/lib/python3.11/encodings/__init__.py"
+    ended = require_host(host).run(["sh", "-c", script, TOOL, old], binds={newer: TOOL}, input=planted.encode())
     assert (ended.status, ended.stderr) == (0, b"")
-    for line in ended.stdout.splitlines():
-        assert json.loads(line)["foreign"] == []
-    assert len(ended.stdout.splitlines()) == 2
+    assert b"planted" not in ended.stdout
+    said = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert len(said) == 4
+    assert all(one["child"] for one in said)
 
 
 def test_a_path_of_a_store_that_is_too_long_is_told(newer: Path) -> None:

@@ -49,6 +49,14 @@ def test_openssl_s_own_directory_is_enough_if_it_has_certificates(tmp_path: Path
     assert find(directory=tmp_path / "certs") == str(places[1])
 
 
+def test_a_directory_that_cannot_be_listed_is_openssl_s_own_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> list[str]:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert find(directory="/etc") is None
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_user_says_stays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "/mine")

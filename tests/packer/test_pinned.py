@@ -48,9 +48,18 @@ def line(wheel: Path, marker: str = "") -> str:
     return f"{wheel.name.partition('-')[0]}==1.0{marker} --hash=sha256:{digest}\n"
 
 
+@pytest.fixture(autouse=True)
+def shop(tmp_path: Path, wheels: list[Path], asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index, where pip's own configuration has it: a directory that is named is asked each time."""
+    assert wheels
+    assert not asked
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    (tmp_path / "pip.conf").write_text(f"[global]\nfind-links = {tmp_path / 'shelf'}\nno-index = true\n")
+
+
 def run(tmp_path: Path, text: str, *targets: Target, **more: Any) -> tuple[Resolution, ...]:
     (tmp_path / "lock.txt").write_text(text)
-    requests = Requests(files=(tmp_path / "lock.txt",), find_links=(str(tmp_path / "shelf"),), no_index=True, **more)
+    requests = Requests(files=(tmp_path / "lock.txt",), **more)
     return resolve.resolve(requests, targets or (CP39,), cache=tmp_path / "cache", progress=lambda _: None)
 
 
@@ -81,8 +90,10 @@ def test_markers_are_judged_for_each_target(tmp_path: Path, wheels: list[Path], 
         lambda text: text.replace("==1.0", "==1.*"),
         lambda text: "".join(line.partition(" --hash")[0] + "\n" for line in text.splitlines()),
         lambda text: "--prefer-binary\n" + text,
+        lambda text: "# a comment that pip does not join \\\ntwo\n" + text,
+        lambda text: text.replace("==1.0", "==1.0 ; python_version < '${NEXT}'"),
     ],
-    ids=["newer", "any", "no digest", "option"],
+    ids=["newer", "any", "no digest", "option", "comment", "variable"],
 )
 def test_what_may_be_another_the_next_time_is_asked_for_again(
     tmp_path: Path, wheels: list[Path], asked: list[str], change: Callable[[str], str]
@@ -98,15 +109,54 @@ def test_what_may_be_another_the_next_time_is_asked_for_again(
     assert asked == ["cp39", "cp39"]
 
 
-def test_another_constraint_or_a_lost_wheel_is_another_question(
+def test_another_constraint_is_another_question(tmp_path: Path, wheels: list[Path], asked: list[str]) -> None:
+    text, constraints = "".join(map(line, wheels)), tmp_path / "constraints.txt"
+    run(tmp_path, text)
+    constraints.write_text("two<2\n")
+    for _ in range(2):
+        run(tmp_path, text, constraints=(constraints,))
+    assert len(asked) == 2
+    constraints.write_text("-c more.txt\n")
+    (tmp_path / "more.txt").write_text("two<2\n")
+    for _ in range(2):
+        run(tmp_path, text, constraints=(constraints,))
+    assert len(asked) == 4
+
+
+def test_other_settings_of_pip_are_another_question(
+    tmp_path: Path, wheels: list[Path], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One distribution is missing, which pip does not allow where digests are demanded, but with --no-deps."""
+    monkeypatch.setenv("PIP_NO_DEPS", "1")
+    (one,) = run(tmp_path, line(wheels[0]))
+    assert [wheel.distribution for wheel in one.wheels] == ["one"]
+    monkeypatch.delenv("PIP_NO_DEPS")
+    with pytest.raises(PackError):
+        run(tmp_path, line(wheels[0]))
+    assert len(asked) == 2
+    run(tmp_path, "".join(map(line, wheels)))
+    (tmp_path / "pip.conf").write_text((tmp_path / "pip.conf").read_text() + "# edited\n")
+    run(tmp_path, "".join(map(line, wheels)))
+    assert len(asked) == 4
+
+
+def test_a_directory_that_is_named_is_looked_into_each_time(
     tmp_path: Path, wheels: list[Path], asked: list[str]
 ) -> None:
+    for _ in range(2):
+        run(tmp_path, "".join(map(line, wheels)), find_links=(str(tmp_path / "shelf"),))
+        run(tmp_path, "".join(map(line, wheels)), level_wheels=((1, str(tmp_path / "shelf")),))
+    assert len(asked) == 4
+
+
+def test_a_wheel_that_is_not_what_it_was_is_fetched_again(tmp_path: Path, wheels: list[Path], asked: list[str]) -> None:
     text = "".join(map(line, wheels))
     first = run(tmp_path, text)
-    (tmp_path / "constraints.txt").write_text("two<2\n")
-    run(tmp_path, text, constraints=(tmp_path / "constraints.txt",))
-    assert len(asked) == 2
-    first[0].wheels[0].path.write_bytes(b"another")
-    shutil.rmtree(first[0].wheels[0].path.parent)
-    assert run(tmp_path, text) == first
-    assert len(asked) == 3
+    kept = first[0].wheels[0].path
+    whole = kept.read_bytes()
+    kept.chmod(0o644)
+    for damage in (lambda: kept.write_bytes(b"another"), kept.unlink):
+        before = len(asked)
+        damage()
+        assert run(tmp_path, text) == first
+        assert (len(asked), kept.read_bytes()) == (before + 1, whole)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING
@@ -105,6 +107,57 @@ def test_an_archive_is_a_source(captured: Runtime, cache: Path, tmp_path: Path, 
     assert (again.layer.digest, again.grafted) == (captured.layer.digest, ())
 
 
+@pytest.mark.parametrize("damage", ["a bit", "its end", "the end of the tar"])
+def test_a_damaged_archive_is_refused(captured: Runtime, cache: Path, tmp_path: Path, damage: str) -> None:
+    """tarfile takes some of it for the end, and checks no sum."""
+    unpacked(captured, tmp_path / "prefix")
+    plain, archive = tmp_path / "cpython.tar", tmp_path / "cpython.tar.gz"
+    with tarfile.open(plain, "w") as tar:
+        tar.add(tmp_path / "prefix", "python")
+    content = plain.read_bytes()
+    if damage == "the end of the tar":
+        content = content[: content.rindex(b"ustar") - 257]
+    stored = bytearray(gzip.compress(content, 1))
+    if damage == "a bit":
+        stored[len(stored) // 2] ^= 1
+    archive.write_bytes(stored[:-100] if damage == "its end" else stored)
+    with pytest.raises(PackError, match=f"cannot unpack {re.escape(str(archive))}"):
+        runtimes.capture(archive, cache)
+
+
+def test_links_are_followed(interpreter: Interpreter, captured: Runtime, tmp_path: Path) -> None:
+    """As stow and Nix make prefixes: every file is a link; and a directory leads to its parent."""
+    unpacked(captured, tmp_path / "prefix")
+    farm = tmp_path / "farm"
+    subprocess.run(["cp", "-as", tmp_path / "prefix", farm], check=True)
+    executable = farm / captured.executable
+    executable.unlink()
+    executable.write_bytes((tmp_path / "prefix" / captured.executable).read_bytes())
+    executable.chmod(0o755)
+    library = next(farm.glob("lib/python3*"))
+    shutil.rmtree(library / "json")
+    (library / "json").symlink_to(tmp_path / "prefix" / "lib" / library.name / "json")
+    (library / "logging" / "loop").symlink_to(library)
+    again = runtimes.capture(farm, tmp_path / "cache")
+    paths = {entry.path for entry in again.layer.entries}
+    assert {entry.path for entry in captured.layer.entries if "/python3" in entry.path} <= paths
+    assert not any("/loop/" in path for path in paths)
+
+
+def test_what_has_no_library_is_refused(captured: Runtime, tmp_path: Path) -> None:
+    unpacked(captured, tmp_path / "prefix")
+    for path in (tmp_path / "prefix").glob("lib/python3*/encodings/*.py"):
+        path.write_text("")
+    with pytest.raises(PackError, match=r"no CPython that runs here is in it|does not run here"):
+        runtimes.capture(tmp_path / "prefix", tmp_path / "cache")
+
+
+def test_what_no_slice_would_carry_is_refused(interpreter: Interpreter, cache: Path) -> None:
+    other = Target(facts.pythons()[interpreter.tag].abi, facts.oldest_platform("musl", interpreter.arch))
+    with pytest.raises(UsageError, match=f"it is for {interpreter.arch} and glibc"):
+        runtimes.refuse_unused([other], {interpreter.tag: [interpreter.path]}, cache)
+
+
 def test_added_ones_are_remembered(
     interpreter: Interpreter, captured: Runtime, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +172,7 @@ def test_added_ones_are_remembered(
 
 def test_what_was_not_added_is_not_known(cache: Path, tmp_path: Path) -> None:
     for name in ("cp399", "", str(tmp_path / "none")):
-        with pytest.raises(UsageError, match="was added"):
+        with pytest.raises(UsageError, match=r"was added|there is no such file or directory"):
             runtimes.named(name, cache)
 
 
