@@ -150,6 +150,12 @@ def _places(key: str, value: object, directory: Path) -> tuple[str, ...]:
     return tuple(text if re.match(r"[a-z+]+:", text) else str(directory / text) for text in texts)
 
 
+def _assigned(key: str, value: object, directory: Path) -> tuple[str, ...]:
+    """``NAME=PATH``; a word that is not so is refused where all are read."""
+    words = [word.partition("=") for word in _texts(key, value, directory)]
+    return tuple(f"{name}={directory / path}" if path else f"{name}{equals}" for name, equals, path in words)
+
+
 def _words(key: str, value: object, directory: Path) -> str:
     return ",".join(_texts(key, value, directory)) if isinstance(value, list) else _text(key, value, directory)
 
@@ -170,7 +176,7 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "abis": _words,
     "arch": _texts,
     "bundle": _words,
-    "runtime": _texts,
+    "runtime": _assigned,
     "libc": _text,
     "entry": _text,
     "module": _text,
@@ -180,7 +186,7 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "extra_index_url": _texts,
     "find_links": _places,
     "no_index": _flag,
-    "level_wheels": _texts,
+    "level_wheels": _assigned,
     "accept": _texts,
     "bytecode": _text,
     "profile_run": _texts,

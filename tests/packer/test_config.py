@@ -28,6 +28,8 @@ entry = "mytool.cli:main"
 index-url = "https://example.invalid/simple"
 extra-index-url = ["https://example.invalid/more"]
 find-links = ["wheels", "https://example.invalid/wheels", "/abs", "file:///x"]
+runtime = ["cp39=pythons/3.9", "cp311=/opt/python", "cp313"]
+level-wheels = ["v3=wheels-v3"]
 no-index = true
 fast = true
 output = "dist/mytool"
@@ -55,6 +57,8 @@ def test_every_key_arrives_and_paths_count_from_the_file(tmp_path: Path) -> None
         tool=("mytool=mytool.cli:main", "helper=helper"),
         index_url="https://example.invalid/simple",
         extra_index_url=("https://example.invalid/more",),
+        runtime=(f"cp39={tmp_path}/pythons/3.9", "cp311=/opt/python", "cp313"),
+        level_wheels=(f"v3={tmp_path}/wheels-v3",),
         find_links=(f"{tmp_path}/wheels", "https://example.invalid/wheels", "/abs", "file:///x"),
         no_index=True,
         fast=True,
@@ -112,7 +116,7 @@ def test_a_mistake_names_file_key_and_what_is_right(text: str, message: str, hin
         read(project(tmp_path, f"[tool.packer]\n{text}\n"))
     assert str(error.value) == f"{tmp_path}/pyproject.toml: {message}"
     if hint is None:
-        assert error.value.hint.startswith("known are abis, arch, bundle, bytecode, console-script, ")
+        assert error.value.hint.startswith("known are abis, accept, arch, bundle, bytecode, console-script, ")
     else:
         assert error.value.hint == hint
 
