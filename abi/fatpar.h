@@ -185,7 +185,8 @@ struct link {
 
 enum tool_kind {
 	TOOL_PYTHON = 1,          /* target: path in the view of the boot file the interpreter runs */
-	TOOL_EXECUTABLE = 2       /* target: path in the view of a program that is executed itself */
+	TOOL_EXECUTABLE = 2,      /* target: path in the view of a program that is executed itself */
+	TOOL_TITLED = 3           /* as TOOL_PYTHON, but the program gives its process a title by itself */
 };
 
 /* a program the archive can be; the one whose name it is called by, else the first */

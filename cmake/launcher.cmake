@@ -1,5 +1,6 @@
 # add_launcher() and the flags of each kind of build of launcher/*.c.
 file(GLOB LAUNCHER_SOURCES RELATIVE "${CMAKE_SOURCE_DIR}" CONFIGURE_DEPENDS launcher/*.c)
+list(REMOVE_ITEM LAUNCHER_SOURCES launcher/shim.c) # becomes data of launcher/identity.c
 file(GLOB LAUNCHER_HEADERS CONFIGURE_DEPENDS launcher/*.h)
 file(GLOB ABI_FILES CONFIGURE_DEPENDS abi/*.h abi/*.toml)
 file(GLOB ABI_HOSTS CONFIGURE_DEPENDS abi/hosts/*.toml)
@@ -24,16 +25,36 @@ set(SHARED_FINAL -shared -Wl,-Bsymbolic)
 set(SANITIZED_FLAGS -O1 -fno-omit-frame-pointer -fsanitize=address)
 set(SANITIZED_FINAL -g -fsanitize=undefined -fno-sanitize-recover=all)
 
-# add_launcher(<output> [TEST] CC <command>... SOURCES <file>... FLAGS <flag>... FINAL <flag>...)
+# add_shim(<output> CC <command>...)
 #
-# Builds <output> in the build directory out of SOURCES and zstd's decoder; FLAGS go to every call of the compiler,
-# FINAL to the one that compiles SOURCES and links.
+# Builds launcher/shim.c into a library that no C library is linked to, since it is loaded beside any.
+function(add_shim output)
+	cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "CC")
+	set(file "${CMAKE_BINARY_DIR}/${output}")
+	add_custom_command(
+		OUTPUT "${file}"
+		# in two steps: zig has no headers of a C library that is not linked
+		COMMAND ${arg_CC} -std=c11 -D_GNU_SOURCE ${WARNINGS} ${RELEASE_FLAGS} -ffreestanding -fno-stack-protector -fPIC
+			-fvisibility=hidden -c launcher/shim.c -o "${file}.o"
+		COMMAND ${arg_CC} -shared -nostdlib ${RELEASE_FINAL} "${file}.o" -o "${file}"
+		WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}"
+		DEPENDS launcher/shim.c launcher/identity.h
+		COMMENT "Building ${output}"
+		VERBATIM
+	)
+endfunction()
+
+# add_launcher(<output> [TEST] SHIM <file> CC <command>... SOURCES <file>... FLAGS <flag>... FINAL <flag>...)
+#
+# Builds <output> in the build directory out of SOURCES, the shim and zstd's decoder; FLAGS go to every call of the
+# compiler, FINAL to the one that compiles SOURCES and links.
 # TEST: not part of a plain build. The target is build-<output>, with - for /.
 # Sources are named relative to the source directory, so no path of the machine gets into the output.
 function(add_launcher output)
-	cmake_parse_arguments(PARSE_ARGV 1 arg "TEST" "" "CC;SOURCES;FLAGS;FINAL")
+	cmake_parse_arguments(PARSE_ARGV 1 arg "TEST" "SHIM" "CC;SOURCES;FLAGS;FINAL")
 	string(REPLACE "/" "-" target "build-${output}")
 	set(file "${CMAKE_BINARY_DIR}/${output}")
+	set(shim "${CMAKE_BINARY_DIR}/${arg_SHIM}")
 	set(zstd "${CMAKE_BINARY_DIR}/zstd/${target}.o")
 	cmake_path(GET file PARENT_PATH directory)
 	file(MAKE_DIRECTORY "${directory}" "${CMAKE_BINARY_DIR}/zstd" "${ZSTD_DIR}")
@@ -49,10 +70,10 @@ function(add_launcher output)
 	)
 	add_custom_command(
 		OUTPUT "${file}"
-		COMMAND ${arg_CC} -std=c11 -D_GNU_SOURCE -pthread ${WARNINGS} ${arg_FLAGS}
+		COMMAND ${arg_CC} -std=c11 -D_GNU_SOURCE -pthread ${WARNINGS} ${arg_FLAGS} "-DSHIM=\"${shim}\""
 			-Iabi -Ilauncher -isystem "${ZSTD_DIR}" ${arg_SOURCES} "${zstd}" ${arg_FINAL} -o "${file}"
 		WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}"
-		DEPENDS ${arg_SOURCES} ${LAUNCHER_HEADERS} ${ABI_FILES} ${ZSTD_FILES} "${zstd}"
+		DEPENDS ${arg_SOURCES} ${LAUNCHER_HEADERS} ${ABI_FILES} ${ZSTD_FILES} "${shim}" "${zstd}"
 		COMMENT "Building ${output}"
 		VERBATIM
 	)

@@ -7,6 +7,7 @@
 #include "fatpar.h"
 #include "exec.h"
 #include "fault.h"
+#include "identity.h"
 #include "plan.h"
 #include "util.h"
 
@@ -56,7 +57,7 @@ execpython(const struct plan *p, const struct plan_tool *tool, int argc, char *a
 		args[n++] = argv[k];
 	/* the interpreter would only say that it cannot open a file, and the view might be made anew */
 	if (access(target, R_OK) == 0) {
-		execve(python, args, environ);
+		execve(python, args, tool->kind == TOOL_TITLED ? environ : identityenviron(p->view, environ));
 		execfailed(python, fault);
 	} else {
 		execfailed(target, fault);
@@ -73,7 +74,7 @@ execplan(const struct plan *p, int argc, char *argv[], struct fault *fault)
 	const struct plan_tool *tool = findtool(p, argc > 0 ? argv[0] : "");
 	char *path;
 
-	if (tool->kind == TOOL_PYTHON)
+	if (tool->kind != TOOL_EXECUTABLE)
 		return execpython(p, tool, argc, argv, fault);
 	path = xasprintf("%s/%s", p->view, tool->target);
 	execve(path, argv, environ);

@@ -24,6 +24,9 @@
 /* a plan is a few KB; what is larger is none */
 enum { MAX_PLAN = 1 << 20, DAY = 24 * 3600 };
 
+/* a tool's kind, by its place */
+static const char TOOL_LETTERS[] = "?txo";
+
 static void
 addstring(struct sha256 *sum, const char *s)
 {
@@ -169,8 +172,9 @@ parse(struct plan *p, struct reader *r)
 			break;
 		case 't':
 		case 'x':
+		case 'o':
 			p->tools = xrealloc(p->tools, (p->tool_count + 1) * sizeof(*p->tools));
-			p->tools[p->tool_count] = (struct plan_tool){rest, *s == 't' ? TOOL_PYTHON : TOOL_EXECUTABLE, next(r)};
+			p->tools[p->tool_count] = (struct plan_tool){rest, (uint32_t)(strchr(TOOL_LETTERS, *s) - TOOL_LETTERS), next(r)};
 			if (!p->tools[p->tool_count++].target)
 				return 0;
 			break;
@@ -245,7 +249,7 @@ putplan(struct writer *w, const struct plan *p)
 	for (i = 0; i < p->flag_count; i++)
 		put(w, "f%s", p->flags[i]);
 	for (i = 0; i < p->tool_count; i++) {
-		put(w, "%c%s", p->tools[i].kind == TOOL_PYTHON ? 't' : 'x', p->tools[i].name);
+		put(w, "%c%s", TOOL_LETTERS[p->tools[i].kind], p->tools[i].name);
 		put(w, "%s", p->tools[i].target);
 	}
 	for (i = 0; i < p->watch_count; i++) {

@@ -421,7 +421,7 @@ checkrest(struct archive *ar)
 		t = &ar->tools[i];
 		if (!isstring(ar, t->name) || !isstring(ar, t->target) || !pathissafe(archivestring(ar, t->target)))
 			return indexdamaged(ar, "tool", i, "a reference is out of bounds");
-		if (t->kind != TOOL_PYTHON && t->kind != TOOL_EXECUTABLE) {
+		if (t->kind < TOOL_PYTHON || t->kind > TOOL_TITLED) {
 			snprintf(ar->detail, sizeof(ar->detail), "tool %u: kind %u is not known", (unsigned)i, (unsigned)t->kind);
 			return ARCHIVE_NEWER;
 		}

@@ -17,6 +17,9 @@
 #include "unpack.h"
 #include "util.h"
 
+/* smaller files are written once more: a link is not worth the care that one inode for two takes */
+enum { WORTH_A_LINK = 65536 };
+
 /* every file's time: 1980-01-01, the oldest a zip file knows; bytecode is checked against it */
 enum { FILE_TIME = 315532800 };
 
@@ -99,12 +102,14 @@ writefile(struct archive *ar, struct blobs *blobs, const struct progress *p, uin
 	return 0;
 }
 
-/* files in the order in which their bytes stand in the archive */
+/* files in the order in which their bytes stand in the archive; those of the same bytes side by side, by kind */
 struct order {
 	uint32_t target;
 	uint32_t entry;
 	uint32_t blob;
 	uint32_t offset;
+	uint32_t content;
+	uint32_t kind;
 };
 
 static int
@@ -116,6 +121,10 @@ compareorder(const void *a, const void *b)
 		return x->blob < y->blob ? -1 : 1;
 	if (x->offset != y->offset)
 		return x->offset < y->offset ? -1 : 1;
+	if (x->content != y->content)
+		return x->content < y->content ? -1 : 1;
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
 	if (x->target != y->target)
 		return x->target < y->target ? -1 : 1;
 	return x->entry < y->entry ? -1 : x->entry > y->entry;
@@ -136,25 +145,52 @@ orderof(const struct archive *ar, const struct progress *all, uint32_t count, si
 		for (k = 0; k < all[i].layer->entry_count; k++) {
 			e = &ar->entries[all[i].layer->first_entry + k];
 			if (e->kind == ENTRY_FILE || e->kind == ENTRY_EXEC)
-				order[(*n)++] = (struct order){i, k, ar->contents[e->value].blob, ar->contents[e->value].offset};
+				order[(*n)++] = (struct order){
+					i, k, ar->contents[e->value].blob, ar->contents[e->value].offset, e->value, e->kind,
+				};
 		}
 	if (*n)
 		qsort(order, *n, sizeof(*order), compareorder);
 	return order;
 }
 
+/*
+ * One file of a store serves all layers that have its bytes, as when several wheels bring the same library: by links,
+ * if they are made together and the filesystem has links. A process that loads it twice has it once.
+ */
+static int
+linkfile(const struct archive *ar, const struct progress *p, uint32_t index, const struct progress *q, uint32_t other)
+{
+	const struct entry *e = &ar->entries[p->layer->first_entry + index];
+	const struct entry *f = &ar->entries[q->layer->first_entry + other];
+
+	/* what is extracted is the user's to change, and bytecode the interpreters': here, and not there, too */
+	if (!p->target->object || !q->target->object)
+		return 0;
+	if (e->value != f->value || e->kind != f->kind || ar->contents[e->value].size < WORTH_A_LINK)
+		return 0;
+	if (linkat(q->target->dir, archivestring(ar, f->path), p->target->dir, archivestring(ar, e->path), 0) < 0)
+		return 0;
+	memcpy(p->digests[index], q->digests[other], DIGEST_SIZE);
+	return 1;
+}
+
 static int
 writefiles(struct archive *ar, const struct progress *all, uint32_t count, struct fault *fault)
 {
 	struct order *order CLEANUP(freemem) = NULL;
+	const struct progress *p;
 	struct blobs blobs;
 	size_t i, n;
 	int failed = 0;
 
 	order = orderof(ar, all, count, &n);
 	blobsopen(&blobs, ar);
-	for (i = 0; i < n && !failed; i++)
-		failed = writefile(ar, &blobs, &all[order[i].target], order[i].entry, fault);
+	for (i = 0; i < n && !failed; i++) {
+		p = &all[order[i].target];
+		if (!i || !linkfile(ar, p, order[i].entry, &all[order[i - 1].target], order[i - 1].entry))
+			failed = writefile(ar, &blobs, p, order[i].entry, fault);
+	}
 	blobsclose(&blobs);
 	return failed;
 }

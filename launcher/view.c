@@ -15,6 +15,7 @@
 #include "elffile.h"
 #include "fault.h"
 #include "host.h"
+#include "identity.h"
 #include "object.h"
 #include "select.h"
 #include "sha256.h"
@@ -403,12 +404,13 @@ static int
 makeinterpreter(const struct context *c, struct object *o, struct fault *fault)
 {
 	char *site CLEANUP(freemem) = xasprintf("lib/%s/site-packages/", archivestring(c->ar, c->slice->python_dir));
+	char *python CLEANUP(freemem) = interpreterpath(c);
 
 	if (makeparents(o->tree, "bin/", "", fault) < 0 || makeparents(o->tree, site, "", fault) < 0)
 		return -1;
 	if ((c->slice->shape == VIEW_PREFIX ? makeprefix : makevenv)(c, o, fault) < 0)
 		return -1;
-	return makealiases(c, o, fault);
+	return makealiases(c, o, fault) < 0 ? -1 : identitymake(o, python, fault);
 }
 
 int
@@ -534,16 +536,16 @@ viewholds(const struct archive *ar, uint32_t slice, const struct host *host, con
           const struct places *places, struct store *store, const char *name)
 {
 	struct context c = contextof(ar, slice, host, v, places, store);
-	char *python CLEANUP(freemem) = NULL;
+	char *python CLEANUP(freemem) = interpreterpath(&c);
+	char *leads CLEANUP(freemem) = interpretertext(&c);
 	const struct link *k;
 	const char *path;
 	uint32_t i;
 
 	/* a copy of the host's interpreter is not worth the reading: made anew */
-	if (c.slice->shape == VIEW_PREFIX || !carriedis(&c, store, name))
+	if (c.slice->shape == VIEW_PREFIX || !carriedis(&c, store, name) || !identityholds(store->views, name, python))
 		return 0;
-	python = interpretertext(&c);
-	if (c.slice->shape == VIEW_VENV && !linkis(store, name, "bin/python", python))
+	if (c.slice->shape == VIEW_VENV && !linkis(store, name, "bin/python", leads))
 		return 0;
 	for (i = 0; i < c.slice->link_count; i++) {
 		char *text CLEANUP(freemem) = NULL;

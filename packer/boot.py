@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import configparser
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from packer.errors import PackError, UsageError
 from packer.model import EntryKind, Layer, Target, Tool, ToolKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _TOOL_NAME = re.compile(r"[^\s/\0.-][^\s/\0]*")
@@ -161,6 +161,13 @@ def tool(name: str, entry: EntryPoint) -> Tool:
     if isinstance(entry, Executable):
         return Tool(name, ToolKind.EXECUTABLE, entry.path)
     return Tool(name, ToolKind.PYTHON, f"boot/{name}.py")
+
+
+def titled(tools: Iterable[Tool], layers: Iterable[Layer]) -> tuple[Tool, ...]:
+    """Leave the name of the process to tools that come with setproctitle, which looks for Python's own arguments."""
+    if not any(layer.name.startswith("setproctitle-") for layer in layers):
+        return tuple(tools)
+    return tuple(replace(one, kind=ToolKind.TITLED) if one.kind is ToolKind.PYTHON else one for one in tools)
 
 
 def start(entry: Function | Module | Script) -> str:

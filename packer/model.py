@@ -197,6 +197,8 @@ class ToolKind(Enum):
 
     PYTHON = 1
     EXECUTABLE = 2
+    TITLED = 3
+    """As PYTHON, but the program gives its process a title by itself, where Python's arguments stand."""
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def pack(job: Job, progress: Progress) -> Packed:
                     error.hint = "was it left out by --exclude or --trim?"
                 raise
         slices = tuple(one.slice for one in made)
-        described = _same_tools(made)
+        described = boot.titled(_same_tools(made), (layer for one in slices for layer in one.layers))
         warnings = tuple(dict.fromkeys(text for one in made for text in one.warnings))
         missed = trim.unused(job.exclude, [path for paths in left_out.values() for path in paths])
         warnings += tuple(_unused_levels(job, resolutions))

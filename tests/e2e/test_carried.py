@@ -62,6 +62,7 @@ elif __name__ == "__main__":
     print(json.dumps({
         "version": sys.version_info[:2],
         "arguments": sys.argv[1:],
+        "looks": [open("/proc/self/" + name).read() for name in ("comm", "cmdline")],
         "sqlite": sqlite3.connect(":memory:").execute("select 6 * 7").fetchone(),
         "size": ctypes.sizeof(ctypes.c_void_p),
         "digest": hashlib.sha256(b"").hexdigest()[:8],
@@ -70,12 +71,13 @@ elif __name__ == "__main__":
         "spawn": children("spawn"),
         "forkserver": children("forkserver"),
         "packed": sorted(decimal.__name__ for module in (bz2, lzma, zlib) if module.compress(b"x")),
-        "foreign": sorted(path for path in libraries if "/layers/" not in path),
+        "foreign": sorted(path for path in libraries if "/v1/" not in path),
     }))
 """
 
 SAID = {
-    "arguments": ["a", "b c"], "sqlite": [42], "size": 8, "digest": "e3b0c442", "child": True, "host's": "42\n",
+    "arguments": ["a", "b c"], "looks": ["tool\n", f"{TOOL}\0a\0b c\0"],
+    "sqlite": [42], "size": 8, "digest": "e3b0c442", "child": True, "host's": "42\n",
     "spawn": [2, 4], "forkserver": [2, 4], "packed": ["decimal"] * 3,
 }  # fmt: skip
 

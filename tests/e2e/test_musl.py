@@ -33,6 +33,7 @@ if __name__ == "__main__":
     child = subprocess.check_output([sys.executable, "-c", "import regex; print(regex.__name__)"], text=True)
     family = _speedups.__file__.rpartition("-")[2]
     print(regex.match(r"\\p{L}+", "h\\xe4\\xdf.").group(), doubled, child.strip(), family)
+    print([open("/proc/self/" + name).read() for name in ("comm", "cmdline")])
 """
 
 
@@ -52,9 +53,10 @@ def check(host: str, tool: Path, slice_name: str, suffix: str) -> None:
     far = require_host(host)
     explained = far.run([TOOL], binds={tool: TOOL}, env={"FATPAR": "explain"})
     assert explained.stdout.decode().splitlines()[-1].strip() == slice_name
-    ended = far.run([TOOL], binds={tool: TOOL}, env={"LC_ALL": "C.UTF-8"})
+    ended = far.run([TOOL, "a"], binds={tool: TOOL}, env={"LC_ALL": "C.UTF-8"})
     assert (ended.status, ended.stderr) == (0, b"")
-    assert ended.stdout.decode() == f"h\xe4\xdf [2, 4] regex {suffix}\n"
+    looks = ["tool\n", f"{TOOL}\0a\0"]
+    assert ended.stdout.decode() == f"h\xe4\xdf [2, 4] regex {suffix}\n{looks}\n"
 
 
 def test_each_host_gets_the_slice_of_its_family(place: Place) -> None:

@@ -72,6 +72,8 @@ def main():
         "children": children(),
         "argv": [encode(word).decode("latin-1") for word in sys.argv],
         "environ": text("/proc/self/environ"),
+        "cmdline": text("/proc/self/cmdline"),
+        "comm": text("/proc/self/comm"),
         "os.environ": dict((encode(k).decode("latin-1"), encode(v).decode("latin-1")) for k, v in os.environ.items()),
         "directory": directory(),
         "status": [line for line in text("/proc/self/status").splitlines() if not line.startswith(varies)],
@@ -230,6 +232,8 @@ def test_first_and_second_launch_see_what_a_plain_script_sees(started: Started, 
     if "FATPAR" in condition.options.get("env", {}):
         expected["environ"] = expected["environ"].replace("FATPAR=\0", "")
         del expected["os.environ"]["FATPAR"]
+    expected["cmdline"] = "".join(word + "\0" for word in expected["argv"])
+    expected["comm"] = "tool\n"
     assert expected["children"] == []
     started.forget()
     assert started.report(argv, condition) == expected

@@ -122,6 +122,28 @@ def test_the_view_is_an_environment_that_works(archive: Path, place: Path) -> No
     check(place)
 
 
+def test_equal_files_of_several_layers_are_one_file_if_they_are_large(place: Path, tmp_path: Path) -> None:
+    """As the libraries that several wheels bring; but no program is one with a file that cannot be executed."""
+    large, small = 65536 * "x", 65535 * "y"
+    written = WRITTEN.replace(
+        "layer more-1.0 wheel\n",
+        f'  file a.libs/large "{large}"\n  file a.libs/small "{small}"\n  file a.libs/twice "{large}"\n'
+        f'layer more-1.0 wheel\n  file b.libs/large "{large}"\n  file b.libs/small "{small}"\n'
+        f'  exec b.libs/program "{large}"\n',
+    )
+    path = tmp_path / "archive"
+    path.write_bytes(vectors.build(vectors.parse("prepared", written), tmp_path / "work"))
+    prepared = prepare(path)
+    assert prepared
+    assert not prepared.failed, prepared
+    files = list(place.glob("store/v1/layers/*/tree/*.libs/*"))
+    inodes = {name: [file.stat().st_ino for file in files if file.name == name] for name in {f.name for f in files}}
+    assert len({*inodes["large"], *inodes["twice"]}) == 1
+    assert len(inodes["large"]) == len(set(inodes["small"])) == 2
+    assert inodes["program"][0] not in inodes["large"]
+    check(place)
+
+
 def test_modules_that_can_be_executed_have_a_place_for_bytecode(place: Path, tmp_path: Path) -> None:
     """The packer compiles them like others."""
     path = tmp_path / "archive"

@@ -459,6 +459,13 @@ def test_tools_for_the_index() -> None:
     assert boot.tool("rf", boot.Executable("bin/ruff")) == Tool("rf", ToolKind.EXECUTABLE, "bin/ruff")
 
 
+def test_what_comes_with_setproctitle_names_its_process_itself() -> None:
+    tools = (Tool("http", ToolKind.PYTHON, "boot/http.py"), Tool("rf", ToolKind.EXECUTABLE, "bin/ruff"))
+    plain, other = (layer(f"{name}-1.0-py3-none-any", {}) for name in ("setproctitled", "setproctitle"))
+    assert boot.titled(tools, [plain]) == tools
+    assert boot.titled(tools, [plain, other]) == (Tool("http", ToolKind.TITLED, "boot/http.py"), tools[1])
+
+
 def test_where_execution_begins() -> None:
     assert boot.start(boot.Function("a.b", "c")) == "a.b:c"
     assert boot.start(boot.Module("a")) == "a.__main__"

@@ -1,0 +1,87 @@
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "elffile.h"
+#include "fault.h"
+#include "identity.h"
+#include "object.h"
+#include "util.h"
+
+/* shim.c, compiled for this machine */
+__asm__(".section .rodata.shim,\"a\",%progbits\n"
+        ".hidden shimstart\n.globl shimstart\nshimstart:\n.incbin \"" SHIM "\"\n"
+        ".hidden shimend\n.globl shimend\nshimend:\n.previous");
+extern const uint8_t shimstart[], shimend[];
+
+/* whether a loader loads this interpreter, one that obeys LD_PRELOAD */
+static int
+isloaded(const char *python)
+{
+	struct elf e;
+	int loaded = elfopen(&e, python) == ELF_OK && *e.interp;
+
+	elfclose(&e);
+	return loaded;
+}
+
+int
+identitymake(struct object *o, const char *python, struct fault *fault)
+{
+	const size_t size = (size_t)(shimend - shimstart);
+	int fd CLEANUP(closefd) = -1;
+
+	if (!isloaded(python))
+		return 0;
+	fd = openat(o->fd, SHIM_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
+	if (fd < 0 || write(fd, shimstart, size) != (ssize_t)size)
+		return fail(fault, STATUS_LAUNCHER, "write %s to store:", SHIM_FILE);
+	return 0;
+}
+
+int
+identityholds(int views, const char *name, const char *python)
+{
+	const size_t size = (size_t)(shimend - shimstart);
+	char *path CLEANUP(freemem) = xasprintf("%s/%s", name, SHIM_FILE);
+	int fd CLEANUP(closefd) = openat(views, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	char *found CLEANUP(freemem) = xmalloc(size + 1);
+
+	if (fd < 0)
+		return !isloaded(python);
+	return read(fd, found, size + 1) == (ssize_t)size && memcmp(found, shimstart, size) == 0;
+}
+
+/* whether a loader takes a path in LD_PRELOAD for one path and as it is */
+static int
+isplain(const char *path)
+{
+	return !strpbrk(path, ": \t\n$");
+}
+
+char **
+identityenviron(const char *view, char **environment)
+{
+	const size_t root = strlen(view) - strlen("/tree"), name = strlen(SHIM_VARIABLE);
+	char *shim CLEANUP(freemem) = xasprintf("%.*s/%s", (int)root, view, SHIM_FILE), **copy;
+	const char *users = NULL;
+	size_t n, i;
+
+	if (!isplain(shim) || access(shim, R_OK) < 0)
+		return environment;
+	for (n = 0; environment[n]; n++)
+		;
+	copy = xcalloc(n + 2, sizeof(*copy));
+	for (i = 0; i < n; i++) {
+		copy[i] = environment[i];
+		if (strncmp(copy[i], SHIM_VARIABLE, name) != 0)
+			continue;
+		/* a sanitizer that is preloaded wants to be the first */
+		users = copy[i] + name;
+		copy[i] = xasprintf("%s%s", SHIM_KEPT, users);
+	}
+	copy[n] = users && *users ? xasprintf("%s%s:%s", SHIM_VARIABLE, users, shim) : xasprintf("%s%s", SHIM_VARIABLE, shim);
+	return copy;
+}
