@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "exec.h"
 #include "fault.h"
 #include "identity.h"
+#include "object.h"
 #include "plan.h"
 #include "util.h"
 
@@ -72,8 +74,10 @@ int
 execplan(const struct plan *p, int argc, char *argv[], struct fault *fault)
 {
 	const struct plan_tool *tool = findtool(p, argc > 0 ? argv[0] : "");
-	char *path;
+	char *path = xasprintf("%s/..", p->view);
 
+	objectused(AT_FDCWD, path);
+	free(path);
 	if (tool->kind != TOOL_EXECUTABLE)
 		return execpython(p, tool, argc, argv, fault);
 	path = xasprintf("%s/%s", p->view, tool->target);

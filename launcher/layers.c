@@ -65,8 +65,10 @@ haslayer(const struct work *w, const struct store *store, uint32_t layer)
 
 	layerid(w->ar, layer, id);
 	objectmade(store->layers, id, made);
-	if (*made && istrusted(w, made))
+	if (*made && istrusted(w, made)) {
+		objectused(store->layers, id);
 		return 1;
+	}
 	if (*made && layersurvived(w, store, layer, id)) {
 		/* it was read from disk after a boot, so it is on disk; that this cannot be noted only costs another look */
 		if (store->writable) {
@@ -210,6 +212,17 @@ targetsof(const struct work *w, const uint32_t *layers, struct making *making, u
 	return n;
 }
 
+/* what pruning reckons with; that it cannot be noted is no reason to fail */
+static void
+notesize(const struct layer *l, const struct object *o)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)roomof(l));
+	if (o->fd >= 0 && symlinkat(text, o->fd, "size") < 0)
+		return;
+}
+
 /* unpack some layers, and publish them when all of them are right */
 static int
 addbatch(struct work *w, struct store *store, const uint32_t *layers, uint32_t count, struct fault *fault)
@@ -230,6 +243,7 @@ addbatch(struct work *w, struct store *store, const uint32_t *layers, uint32_t c
 	for (i = 0; i < count; i++) {
 		closefd(&making[i].pyc);
 		layerid(w->ar, layers[i], id);
+		notesize(&w->ar->layers[layers[i]], &making[i].object);
 		if (!failed && w->ar->layers[layers[i]].kind == LAYER_BYTECODE)
 			adoptbytecode(w, store, layers[i], &making[i].object);
 		else if (failed || objectpublish(&making[i].object, id, w->boot, 0, fault) < 0) {

@@ -16,7 +16,7 @@
 #define TEMPORARY ".tmp-"
 
 /* on a filesystem without flock, what is older than this is taken for left behind */
-enum { ABANDONED = 24 * 3600 };
+enum { DAY = 24 * 3600, ABANDONED = DAY };
 
 static void
 temporaryname(char *name, size_t size)
@@ -212,6 +212,17 @@ objectmark(int parent, const char *name, const char *made)
 		return 0;
 	unlinkat(parent, link, 0);
 	return -1;
+}
+
+void
+objectused(int parent, const char *name)
+{
+	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+	time_t now = time(NULL);
+	struct stat st;
+
+	if (fstatat(parent, name, &st, 0) == 0 && (st.st_mtime + DAY < now || st.st_mtime > now + DAY))
+		utimensat(parent, name, times, 0);
 }
 
 static void

@@ -18,6 +18,7 @@
 #include "object.h"
 #include "plan.h"
 #include "prepare.h"
+#include "prune.h"
 #include "select.h"
 #include "sha256.h"
 #include "store.h"
@@ -30,19 +31,26 @@
 /* another launch that unpacks is waited for this long, in tenths of a second; after that both go on, correct but slow */
 enum { LOCK_TRIES = 600 };
 
+struct lock {
+	int fd;
+	int held;
+};
+
 /* let one launch at a time unpack into a store, so that nothing is unpacked twice; correct without it, too */
-static int
+static struct lock
 lockstore(const struct store *store)
 {
-	int fd = openat(store->fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644), tries;
+	struct lock lock = {.fd = openat(store->fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644)};
 	const struct timespec pause = {.tv_nsec = 100000000};
+	int tries;
 
-	for (tries = 0; fd >= 0 && tries < LOCK_TRIES; tries++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0 || (errno != EWOULDBLOCK && errno != EINTR))
+	for (tries = 0; lock.fd >= 0 && !lock.held && tries < LOCK_TRIES; tries++) {
+		lock.held = flock(lock.fd, LOCK_EX | LOCK_NB) == 0;
+		if (lock.held || (errno != EWOULDBLOCK && errno != EINTR))
 			break;
 		nanosleep(&pause, NULL);
 	}
-	return fd;
+	return lock;
 }
 
 /* the store, of those up to the last one, whose view can be used as it is; or NULL */
@@ -90,7 +98,8 @@ addview(struct work *w, struct store *store, struct fault *fault)
 static int
 fillstore(struct work *w, struct store *store, uint32_t last, struct fault *fault)
 {
-	int lock = lockstore(store), failed;
+	struct lock lock = lockstore(store);
+	int failed;
 
 	/* first, so that there is room */
 	objectsweep(store->layers);
@@ -103,7 +112,9 @@ fillstore(struct work *w, struct store *store, uint32_t last, struct fault *faul
 	if (!failed)
 		failed = addview(w, store, fault);
 	w->locked = 0;
-	closefd(&lock);
+	if (!failed && lock.held)
+		prunedaily(store);
+	closefd(&lock.fd);
 	return failed;
 }
 

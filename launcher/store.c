@@ -55,6 +55,13 @@ storescandidates(struct stores *s)
 	candidate(s, "/dev/shm", user, 0);
 }
 
+void
+storesonly(struct stores *s, const char *base)
+{
+	memset(s, 0, sizeof(*s));
+	candidate(s, base, "", 0);
+}
+
 static int
 refuse(struct store *s, const char *why)
 {

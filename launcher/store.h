@@ -31,6 +31,9 @@ const char *distrust(const struct stat *);
 /* where stores may be, from the environment; nothing is opened */
 void storescandidates(struct stores *);
 
+/* one store, which may be made and is nobody's in particular */
+void storesonly(struct stores *, const char *base);
+
 /* open those that can be trusted and are not open yet; with create, make them until there is one to write to */
 void storesopen(struct stores *, int create);
 

@@ -1,4 +1,4 @@
-"""The command line. Only this file prints, and only :func:`main` decides the exit status."""
+"""The command line. Only this file and cli_store.py print, and only :func:`main` decides the exit status."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
+from packer import cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
     _add_patches(commands)
     _add_runtime(commands)
+    cli_store.add(commands)
     return parser
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEADERS = (
     "fault", "sha256", "crc32", "tree", "filter", "archive", "tables", "blobs", "cpu", "elffile", "ldcache", "host",
-    "pythons", "select", "decide", "explain", "control", "store",
+    "pythons", "select", "decide", "explain", "control", "store", "object", "prune", "plan", "prepare",
 )  # fmt: skip
 """In an order in which each needs only what stands before it."""
 
@@ -54,6 +54,11 @@ def load(path: Path) -> Any:
 def lib() -> Any:
     """The launcher's code that belongs to this packer."""
     return load(data("liblauncher.so"))
+
+
+def new(declaration: str) -> Any:
+    """Give zeroed memory of C's, as ``struct fault *`` or ``char[64]``."""
+    return ffi().new(declaration)
 
 
 def text(pointer: Any) -> str:

@@ -104,7 +104,7 @@ def test_a_second_launch_reads_the_trailer_and_the_plan_and_nothing_else(
         "stat /usr/lib/x86_64-linux-gnu/libc.so.6",
         "stat /usr/bin", "stat /usr/bin/python3.11", "stat /usr/lib/python3.11",
         "stat /usr/local/bin", "stat /usr/libexec",
-        f"stat {tree}/bin/python", f"stat {base}/v1/layers", f"access {tree}/boot/tool.py",
+        f"stat {tree}/bin/python", f"stat {base}/v1/layers", f"stat {tree}/..", f"access {tree}/boot/tool.py",
             f"access {tree.removesuffix('/tree')}/shim.so",
         f"execve {tree}/bin/python",
     ]  # fmt: skip

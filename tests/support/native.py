@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cffi import FFI
 
 _LAUNCHER = Path(__file__).resolve().parents[2] / "launcher"
-_MORE_HEADERS = ("libc", "unpack", "object", "plan", "prepare")
+_MORE_HEADERS = ("libc", "unpack", "uses")
 
 
 @functools.cache

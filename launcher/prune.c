@@ -1,0 +1,284 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "fatpar.h"
+#include "object.h"
+#include "prune.h"
+#include "store.h"
+#include "uses.h"
+#include "view.h"
+#include "util.h"
+
+/* no launch is so slow, and no other store's view so new, that it would use what nobody used for so long */
+enum { DAY = 24 * 3600 };
+
+enum { DEFAULT_DAYS = 30 };
+static const uint64_t DEFAULT_SIZE = UINT64_C(10) << 30;
+
+/* a layer of the store */
+struct part {
+	char name[2 * DIGEST_SIZE + 1];
+	uint64_t size;
+	time_t used;
+	uint32_t views;         /* that lead to it */
+	int gone;
+	const struct use *use;
+};
+
+/* a view of the store */
+struct whole {
+	char name[33];
+	time_t used;
+	int spared;             /* installed, in use, or used today */
+	struct part **parts;    /* those in this store */
+	uint32_t count;
+};
+
+struct contents {
+	struct store *store;
+	struct part *parts;     /* by name */
+	uint32_t part_count;
+	struct whole *wholes;   /* the longest unused first */
+	uint32_t whole_count;
+	uint64_t size;
+	int unknown;            /* a view does not say what it leads to: layers stay */
+	int dry;
+	struct pruned *out;
+};
+
+void
+limitsread(const struct store *s, struct limits *limits)
+{
+	int fd CLEANUP(closefd) = openat(s->fd, "limits", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	char text[200] = "";
+	const char *line;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	*limits = (struct limits){DEFAULT_SIZE, DEFAULT_DAYS};
+	for (line = n > 0 ? text : NULL; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (sscanf(line, "size %" SCNu64, &limits->size) != 1)
+			sscanf(line, "days %" SCNu32, &limits->days);
+	}
+}
+
+/* every object of a directory, by its name */
+static char **
+listnames(int parent, size_t digits, uint32_t *count)
+{
+	int fd = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	char **names = NULL;
+	struct dirent *d;
+
+	*count = 0;
+	while (dir && (d = readdir(dir)))
+		if (strlen(d->d_name) == digits && strspn(d->d_name, "0123456789abcdef") == digits) {
+			names = xrealloc(names, (*count + 1) * sizeof(*names));
+			names[(*count)++] = xstrdup(d->d_name);
+		}
+	if (dir)
+		closedir(dir);
+	return names;
+}
+
+static time_t
+lastused(int parent, const char *name)
+{
+	struct stat st;
+
+	return fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_mtime : time(NULL);
+}
+
+static int
+comparepart(const void *a, const void *b)
+{
+	return strcmp(((const struct part *)a)->name, ((const struct part *)b)->name);
+}
+
+static void
+readparts(struct contents *c, const struct uses *uses)
+{
+	char **names = listnames(c->store->layers, 2 * DIGEST_SIZE, &c->part_count), path[100], text[32];
+	struct part *p;
+	uint32_t i;
+	ssize_t n;
+
+	c->parts = xcalloc(c->part_count + 1, sizeof(*c->parts));
+	for (i = 0; i < c->part_count; i++) {
+		p = &c->parts[i];
+		strcpy(p->name, names[i]);
+		snprintf(path, sizeof(path), "%s/size", p->name);
+		n = readlinkat(c->store->layers, path, text, sizeof(text) - 1);
+		text[n < 0 ? 0 : n] = '\0';
+		p->size = strtoull(text, NULL, 10);
+		p->used = lastused(c->store->layers, p->name);
+		p->use = usesfind(uses, p->name);
+		c->size += p->size;
+		free(names[i]);
+	}
+	free(names);
+	if (c->part_count)
+		qsort(c->parts, c->part_count, sizeof(*c->parts), comparepart);
+}
+
+/* the layers that a view says it leads to, as far as they are here; -1: it does not say */
+static int
+readabout(struct contents *c, struct whole *w)
+{
+	char *about CLEANUP(freemem) = viewabout(c->store->views, w->name);
+	struct part key, *p;
+	const char *line;
+
+	for (line = about; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, "layer ", 6) != 0)
+			continue;
+		snprintf(key.name, sizeof(key.name), "%.64s", line + 6);
+		p = bsearch(&key, c->parts, c->part_count, sizeof(*c->parts), comparepart);
+		if (!p)
+			continue;
+		w->parts = xrealloc(w->parts, (w->count + 1) * sizeof(struct part *));
+		w->parts[w->count++] = p;
+		p->views++;
+	}
+	return about ? 0 : -1;
+}
+
+static int
+comparewhole(const void *a, const void *b)
+{
+	const struct whole *x = a, *y = b;
+
+	return x->used == y->used ? strcmp(x->name, y->name) : x->used < y->used ? -1 : 1;
+}
+
+static void
+readwholes(struct contents *c, const struct uses *uses, int installed)
+{
+	char **names = listnames(c->store->views, 32, &c->whole_count), path[100];
+	time_t now = time(NULL);
+	struct whole *w;
+	uint32_t i, k;
+
+	c->wholes = xcalloc(c->whole_count + 1, sizeof(*c->wholes));
+	for (i = 0; i < c->whole_count; i++) {
+		w = &c->wholes[i];
+		strcpy(w->name, names[i]);
+		snprintf(path, sizeof(path), "%s/installed", w->name);
+		w->used = lastused(c->store->views, w->name);
+		w->spared = w->used + DAY > now || usesfind(uses, w->name) ||
+		            (!installed && faccessat(c->store->views, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+		if (readabout(c, w) < 0)
+			c->unknown = 1;
+		for (k = 0; k < w->count; k++)
+			w->spared |= w->parts[k]->use && w->parts[k]->use->lone;
+		free(names[i]);
+	}
+	free(names);
+	if (c->whole_count)
+		qsort(c->wholes, c->whole_count, sizeof(*c->wholes), comparewhole);
+}
+
+/* move an object away unless it was used a moment ago, and tell; 0: it is gone, or would be */
+static int
+removeone(struct contents *c, int parent, const char *kind, const char *name, time_t used)
+{
+	char *list;
+
+	/* a launch says that it uses a view before it does: what has not changed after all processes were looked at is unused */
+	if (lastused(parent, name) != used || (!c->dry && objectremove(parent, name) < 0))
+		return -1;
+	list = xasprintf("%s%s %s\n", c->out->list, kind, name);
+	free(c->out->list);
+	c->out->list = list;
+	return 0;
+}
+
+static void
+removepart(struct contents *c, struct part *p)
+{
+	if (c->unknown || p->gone || p->views || p->use || p->used + DAY > time(NULL))
+		return;
+	if (removeone(c, c->store->layers, "layer", p->name, p->used) < 0)
+		return;
+	p->gone = 1;
+	c->size -= p->size;
+	c->out->layers++;
+	c->out->size += p->size;
+}
+
+static void
+removewhole(struct contents *c, const struct whole *w)
+{
+	uint32_t i;
+
+	if (removeone(c, c->store->views, "view", w->name, w->used) < 0)
+		return;
+	c->out->views++;
+	for (i = 0; i < w->count; i++) {
+		w->parts[i]->views--;
+		removepart(c, w->parts[i]);
+	}
+}
+
+static void
+freecontents(struct contents *c)
+{
+	uint32_t i;
+
+	for (i = 0; i < c->whole_count; i++)
+		free(c->wholes[i].parts);
+	free(c->wholes);
+	free(c->parts);
+}
+
+int
+prune(struct store *s, const struct limits *limits, int installed, int dry, struct pruned *out)
+{
+	struct contents c = {.store = s, .dry = dry, .out = out};
+	time_t oldest = time(NULL) - (time_t)limits->days * DAY;
+	struct uses uses;
+	uint32_t i;
+
+	*out = (struct pruned){.list = xstrdup("")};
+	if (usesread(&uses) < 0)
+		return -1;
+	readparts(&c, &uses);
+	readwholes(&c, &uses, installed);
+	for (i = 0; i < c.part_count; i++)
+		removepart(&c, &c.parts[i]);
+	for (i = 0; i < c.whole_count; i++)
+		if (!c.wholes[i].spared && (c.wholes[i].used < oldest || c.size > limits->size))
+			removewhole(&c, &c.wholes[i]);
+	freecontents(&c);
+	usesfree(&uses);
+	return 0;
+}
+
+void
+prunedaily(struct store *s)
+{
+	int fd CLEANUP(closefd) = -1;
+	struct limits limits;
+	struct pruned pruned;
+	struct stat st;
+
+	if (s->only_existing || (fstatat(s->fd, "pruned", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime + DAY > time(NULL)))
+		return;
+	fd = openat(s->fd, "pruned", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0 || futimens(fd, NULL) < 0)
+		return;
+	limitsread(s, &limits);
+	prune(s, &limits, 0, 0, &pruned);
+	free(pruned.list);
+}

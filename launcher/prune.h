@@ -1,0 +1,28 @@
+/* what keeps a store small: views that nobody started for long go, and the layers that no view leads to any more */
+
+struct store;
+
+struct limits {
+	uint64_t size;          /* bytes of all layers as archives state them */
+	uint32_t days;          /* since a view was last used */
+};
+
+struct pruned {
+	uint32_t views;
+	uint32_t layers;
+	uint64_t size;          /* bytes of those layers */
+	char *list;             /* a line for each: "view" or "layer", and its name. From malloc */
+};
+
+/* a store's: what its file limits says, else the defaults */
+void limitsread(const struct store *, struct limits *);
+
+/*
+ * Remove from a store that can be written to what is beyond the limits, the longest unused first; never what a process
+ * uses or what was used today. With installed, what was installed, too; with dry, nothing: say what it would be.
+ * -1: nobody can tell what processes use.
+ */
+int prune(struct store *, const struct limits *, int installed, int dry, struct pruned *);
+
+/* the same as often as every launch may ask for it: at most once a day, and not in the store of an administrator */
+void prunedaily(struct store *);

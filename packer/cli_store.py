@@ -1,0 +1,196 @@
+"""The commands that look after stores: ``packer install`` and ``packer store``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packer.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection, Mapping
+
+    from packer.store import Contents, Limits
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare them."""
+    _add_install(commands)
+    _add_store(commands)
+
+
+def _add_install(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    install = commands.add_parser(
+        "install",
+        help="make an archive ready in a store before anybody starts it",
+        description="Unpack the slice that fits this machine into a store, compile its modules and see to it that all "
+        "of it is on disk: for images, and for machines that many users share. Launches prune no store of what was "
+        "installed.",
+    )
+    install.add_argument("file", type=Path, metavar="FILE")
+    install.add_argument(
+        "--store", type=Path, metavar="DIR",
+        help="where to; launches find one of another name by FATPAR_STORE (default: /var/lib/fatpar, the machine's)",
+    )  # fmt: skip
+    install.add_argument("--json", action="store_true", help="print what came of it as JSON")
+    install.set_defaults(run=_install)
+
+
+def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    store = commands.add_parser(
+        "store",
+        help="look at stores, check them, make room in them",
+        description="Look at the stores of this user and this machine, check them, make room in them.",
+    )
+    verbs = store.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, run, text in (
+        ("ls", _store_ls, "list the programs that were made ready, the one used last first"),
+        ("du", _store_du, "list the layers, the largest first, and how many programs share each"),
+        ("verify", _store_verify, "compute the digest of every layer, follow the links of every view"),
+        ("repair", _store_repair, "remove what verify finds: the next launch makes it anew"),
+        ("prune", _store_prune, "remove what is beyond the limits and no running program uses"),
+        ("limits", _store_limits, "show what launches keep a store within, or set it"),
+    ):
+        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        verb.add_argument(
+            "--store", type=Path, metavar="DIR", help="this one (default: all that a launch would look into)"
+        )
+        verb.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
+        verb.set_defaults(run=run)
+        if name in ("prune", "limits"):
+            verb.add_argument("--size", metavar="SIZE", help="of all layers, as 5G (default: as limits shows)")
+            verb.add_argument("--days", type=int, metavar="N", help="without use (default: as limits shows)")
+        if name == "prune":
+            verb.add_argument("--installed", action="store_true", help="what packer install made ready, too")
+            verb.add_argument("--dry-run", action="store_true", help="remove nothing, say what would be")
+
+
+def _print(value: Mapping[str, object]) -> None:
+    print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def _install(options: argparse.Namespace) -> int:
+    from packer import install, progress
+
+    with progress.showing(quiet=options.json) as bar:
+        made = install.install(options.file, options.store or install.SYSTEM_STORE, bar)
+    if options.json:
+        _print({"version": 1, **vars(made), "store": str(made.store), "layers": list(made.layers)})
+    else:
+        print(f"{options.file}: {made.slice} is ready in {made.store}, {len(made.layers)} layers")
+    return 0
+
+
+def _store_ls(options: argparse.Namespace) -> int:
+    from packer import store
+
+    found = [store.contents(base) for base in store.bases(options.store)]
+    if options.json:
+        _print(store.as_json(found))
+        return 0
+    for one in found:
+        print(f"{one.base}: {len(one.views)} programs, {len(one.layers)} layers, {_total(one):,} bytes")
+        sizes = {layer.digest: layer.size for layer in one.layers}
+        for view in one.views:
+            size = sum(sizes.get(digest, 0) for digest in view.layers)
+            tools = ", ".join(view.tools[:3]) + (" ..." if len(view.tools) > 3 else "")
+            print(f"  {_day(view.used)}  {size:>13,}  {tools}  {view.slice}{'  installed' if view.installed else ''}")
+    return _no_store(found)
+
+
+def _store_du(options: argparse.Namespace) -> int:
+    from packer import store
+
+    found = [store.contents(base) for base in store.bases(options.store)]
+    if options.json:
+        _print(store.as_json(found))
+        return 0
+    for one in found:
+        print(f"{one.base}: {_total(one):,} bytes")
+        for layer in one.layers:
+            print(f"  {layer.size:>13,}  {len(layer.views):>3}  {layer.name or layer.digest}")
+    return _no_store(found)
+
+
+def _total(one: Contents) -> int:
+    return sum(layer.size for layer in one.layers)
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(seconds))
+
+
+def _no_store(found: Collection[object]) -> int:
+    if not found:
+        print("packer: there is no store yet", file=sys.stderr)
+    return 0
+
+
+def _store_verify(options: argparse.Namespace) -> int:
+    return _store_faults(options, repair=False)
+
+
+def _store_repair(options: argparse.Namespace) -> int:
+    return _store_faults(options, repair=True)
+
+
+def _store_faults(options: argparse.Namespace, *, repair: bool) -> int:
+    from packer import progress, store
+
+    with progress.showing(quiet=options.json) as bar:
+        look = store.repair if repair else store.verify
+        found = {base: look(base, bar) for base in store.bases(options.store)}
+    faults = [{"store": str(base), **vars(fault)} for base, some in found.items() for fault in some]
+    if options.json:
+        _print({"version": 1, "faults": faults})
+    else:
+        for one in faults:
+            print(f"{one['store']}/v1/{one['kind']}/{one['name']}: {one['why']}{': removed' if repair else ''}")
+        if not faults:
+            print("\n".join(f"{base}: all is as it was made" for base in found))
+    return 1 if faults and not repair else _no_store(found)
+
+
+def _store_prune(options: argparse.Namespace) -> int:
+    from packer import store
+
+    pruned = {}
+    for base in store.bases(options.store):
+        wanted = _limits(options, store.limits(base))
+        pruned[base] = store.prune(base, wanted, installed=options.installed, dry=options.dry_run)
+    if options.json:
+        _print({"version": 1, "stores": [{"store": str(base), **vars(one)} for base, one in pruned.items()]})
+        return 0
+    for base, one in pruned.items():
+        said = f"{len(one.views)} programs and {len(one.layers)} layers, {one.size:,} bytes"
+        print(f"{base}: {said}{' would go' if options.dry_run else ' are gone'}")
+    return _no_store(pruned)
+
+
+def _store_limits(options: argparse.Namespace) -> int:
+    from packer import store
+
+    found = {}
+    for base in store.bases(options.store):
+        found[base] = _limits(options, store.limits(base))
+        if options.size is not None or options.days is not None:
+            store.set_limits(base, found[base])
+    if options.json:
+        _print({"version": 1, "stores": [{"store": str(base), **vars(one)} for base, one in found.items()]})
+        return 0
+    for base, one in found.items():
+        print(f"{base}: {one.size:,} bytes, {one.days} days without use")
+    return _no_store(found)
+
+
+def _limits(options: argparse.Namespace, now: Limits) -> Limits:
+    from packer import store
+
+    if options.days is not None and options.days < 0:
+        raise UsageError(f"not a number of days: {options.days}")
+    size = now.size if options.size is None else store.size_of(options.size)
+    return store.Limits(size, now.days if options.days is None else options.days)

@@ -1,0 +1,107 @@
+"""Make an archive ready in a store before anybody starts it: for images, and for machines that many users share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packer import native
+from packer.errors import PackError
+from packer.process import clean_environment
+from packer.reader import reading
+
+if TYPE_CHECKING:
+    from packer.progress import Progress
+
+SYSTEM_STORE = Path("/var/lib/fatpar")
+"""Every launch looks into it, and none makes it."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What was made ready."""
+
+    store: Path
+    view: str
+    slice: str
+    layers: tuple[str, ...]
+    """Digests of those that the view leads to."""
+
+
+def install(path: Path, base: Path, progress: Progress) -> Installed:
+    """Unpack the slice that fits this machine, compile its modules, see to it that all of it is on disk.
+
+    :param base: the store; made, for all to read, if need be.
+    :raises PackError: if no slice fits, or the store will not do.
+    """
+    base = base.absolute()
+    try:
+        base.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PackError(f"{base}: {error.strerror}") from error
+    progress.say(f"unpacking {path}")
+    view, slice_name = _prepare(path, base)
+    place = view.parent
+    layers = tuple(
+        line.split()[1] for line in (place / "about").read_text("utf-8", "surrogateescape").splitlines()
+        if line.startswith("layer ")
+    )  # fmt: skip
+    progress.say("compiling")
+    _compile(view, [base / "v1" / "layers" / digest / "tree" for digest in layers])
+    progress.say("writing to disk")
+    _settle(base, place.name, layers)
+    return Installed(base, place.name, slice_name, layers)
+
+
+def _prepare(path: Path, base: Path) -> tuple[Path, str]:
+    """Let the launcher's code do what a first launch does: the view's tree, and the slice."""
+    lib = native.lib()
+    stores, plan, fault = (native.new(f"struct {kind} *") for kind in ("stores", "plan", "fault"))
+    boot = native.new("char[64]")
+    lib.bootid(boot)
+    lib.storesonly(stores, os.fsencode(base))
+    with reading(path):  # which tells what is wrong with it
+        archive = native.new("struct archive *")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        lib.archiveopen(archive, descriptor)
+        try:
+            if lib.prepare(archive, stores, boot, plan, fault):
+                raise PackError(f"{path}: {native.text(fault.what)}", hint=native.text(fault.hint))
+            return Path(native.text(plan.view)), native.text(plan.slice)
+        finally:
+            lib.storesclose(stores)
+            lib.archiveclose(archive)
+
+
+def _compile(view: Path, trees: list[Path]) -> None:
+    """Let the interpreter keep bytecode beside the layers, since their users may not; what does not compile is left."""
+    python = view / "bin" / "python"
+    environment = clean_environment()
+    del environment["PYTHONDONTWRITEBYTECODE"]
+    asked = [str(python), "-c", "import sys; print(sys.version_info[0])"]
+    version = subprocess.run(asked, env=environment, capture_output=True, check=False)
+    if version.stdout.strip() != b"3":  # 2.7 keeps bytecode beside the modules, in what must not be changed
+        return
+    subprocess.run(
+        [str(python), "-I", "-m", "compileall", "-q", *map(str, trees)],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+
+
+def _settle(base: Path, view: str, layers: tuple[str, ...]) -> None:
+    """Have it on disk, say so in its marks, and note that it was installed."""
+    os.sync()
+    for kind, names in (("layers", layers), ("views", (view,))):
+        descriptor = os.open(base / "v1" / kind, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in names:
+                native.lib().objectmark(descriptor, name.encode(), b"durable")
+        finally:
+            os.close(descriptor)
+    note = base / "v1" / "views" / view / "installed"
+    if not note.is_symlink():
+        note.symlink_to("1")
+    os.sync()

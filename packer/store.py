@@ -1,0 +1,327 @@
+"""A store on this machine: what is in it, what of it is sound, and what can go. FORMAT.md, section 8, has its layout.
+
+Which store is used, what is pruned, how an object is removed: the launcher's code decides and does it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packer import native
+from packer.errors import PackError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from packer.progress import Progress
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@dataclass(frozen=True)
+class View:
+    """A slice of an archive, made ready to run."""
+
+    name: str
+    tools: tuple[str, ...]
+    archive: str
+    """The archive id."""
+    slice: str
+    layers: tuple[str, ...]
+    """Digests; some may lie in another store."""
+    used: float
+    """Seconds since the epoch; noted once a day."""
+    installed: bool
+    """By ``packer install``: not pruned by itself."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An unpacked wheel, interpreter or application."""
+
+    digest: str
+    name: str
+    """As the views that lead to it call it; "" if none does."""
+    size: int
+    """Bytes on disk, with the bytecode beside it; a file that several layers share counts in the first only."""
+    used: float
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in one store."""
+
+    base: Path
+    views: tuple[View, ...]
+    """The one used last first."""
+    layers: tuple[Layer, ...]
+    """The largest first."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An object that is not as it was made."""
+
+    kind: str
+    """``layers`` or ``views``: the directory it is in."""
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a store is kept within by launches that unpack to it."""
+
+    size: int
+    """Bytes of its layers."""
+    days: int
+    """Since a view was last used."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, or would be."""
+
+    views: tuple[str, ...]
+    layers: tuple[str, ...]
+    size: int
+
+
+def size_of(word: str) -> int:
+    """Read ``5G``, ``500M`` or a number of bytes.
+
+    :raises UsageError: if it is none.
+    """
+    match = re.fullmatch(r"(\d+)([KMGT]?)i?B?", word)
+    if match is None:
+        raise UsageError(f"not a size: {word!r}: write a number with K, M, G or T behind it, as 5G")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def bases(named: Path | None) -> list[Path]:
+    """The stores that there are: the one that is named, else all that a launch by this user would look into.
+
+    :raises PackError: if what is named is no store.
+    """
+    if named is not None:
+        if not (named / "v1" / "views").is_dir():
+            raise PackError(
+                f"{named}: not a store", hint="a store is a directory with v1/views in it, as ~/.cache/fatpar"
+            )
+        return [named.absolute()]
+    stores = native.new("struct stores *")
+    native.lib().storescandidates(stores)
+    try:
+        found = [Path(native.text(stores.list[number].base)) for number in range(stores.count)]
+    finally:
+        native.lib().storesclose(stores)
+    return [one for one in found if (one / "v1" / "views").is_dir()]
+
+
+def contents(base: Path) -> Contents:
+    """Look at a store.
+
+    :raises PackError: if it may not be read.
+    """
+    try:
+        views = [_view(path) for path in sorted((base / "v1" / "views").iterdir()) if path.name[0] != "."]
+        digests = sorted(path.name for path in (base / "v1" / "layers").iterdir() if path.name[0] != ".")
+    except OSError as error:
+        raise PackError(f"{error.filename}: {error.strerror}") from error
+    leading: dict[str, list[str]] = {digest: [] for digest in digests}
+    names: dict[str, str] = {}
+    for view, called in views:
+        names |= called
+        for digest in view.layers:
+            leading.setdefault(digest, []).append(view.name)
+    seen: set[tuple[int, int]] = set()
+    layers = []
+    for digest in digests:
+        path = base / "v1" / "layers" / digest
+        used = path.stat().st_mtime
+        layers.append(Layer(digest, names.get(digest, ""), _size(path, seen), used, tuple(leading[digest])))
+    newest = sorted((view for view, _ in views), key=lambda view: (-view.used, view.name))
+    return Contents(base, tuple(newest), tuple(sorted(layers, key=lambda layer: (-layer.size, layer.digest))))
+
+
+def _view(path: Path) -> tuple[View, dict[str, str]]:
+    """A view, and what it calls its layers."""
+    try:
+        lines = (path / "about").read_bytes().decode("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        lines = []
+    said: dict[str, list[str]] = {}
+    for line in lines:
+        word, _, value = line.partition(" ")
+        said.setdefault(word, []).append(value)
+    layers = [value.partition(" ") for value in said.get("layer", ())]
+    view = View(
+        path.name,
+        tuple(said.get("tool", ())),
+        "".join(said.get("archive", ())),
+        "".join(said.get("slice", ())),
+        tuple(digest for digest, _, _ in layers),
+        path.stat().st_mtime,
+        (path / "installed").is_symlink(),
+    )
+    return view, {digest: name for digest, _, name in layers}
+
+
+def _size(path: Path, seen: set[tuple[int, int]]) -> int:
+    """Bytes on disk of what is below a directory and was not seen yet."""
+    total = 0
+    for place, directories, files in os.walk(path):
+        for name in (".", *files, *(one for one in directories if os.path.islink(f"{place}/{one}"))):
+            status = os.lstat(f"{place}/{name}")
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_blocks * 512
+    return total
+
+
+# Sound or not ---------------------------------------------------------------------------------------------------
+
+
+def verify(base: Path, progress: Progress) -> list[Fault]:
+    """Compute every layer's digest and follow every view's links."""
+    faults = []
+    for path in sorted((base / "v1" / "layers").iterdir()):
+        if path.name[0] != ".":
+            progress.say(f"reading layer {path.name[:16]}")
+            why = _layer_fault(path)
+            faults += [Fault("layers", path.name, why)] if why else []
+    wrong = {fault.name for fault in faults}
+    for path in sorted((base / "v1" / "views").iterdir()):
+        if path.name[0] != ".":
+            why = _view_fault(path, wrong)
+            faults += [Fault("views", path.name, why)] if why else []
+    return faults
+
+
+def _layer_fault(path: Path) -> str:
+    if not (path / "made").is_symlink():
+        return "nothing says when it was made"
+    digest, fault = native.new("uint8_t[32]"), native.new("struct fault *")
+    try:
+        descriptor = os.open(path / "tree", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        return f"tree: {error.strerror}"
+    try:
+        if native.lib().treeread(descriptor, digest, fault):
+            return native.text(fault.what)
+    finally:
+        os.close(descriptor)
+    return "" if bytes(digest).hex() == path.name else "its files are not those that it was made of"
+
+
+def _view_fault(path: Path, wrong: set[str]) -> str:
+    if not (path / "made").is_symlink():
+        return "nothing says when it was made"
+    if not os.path.exists(path / "tree" / "bin" / "python"):
+        return "its interpreter is gone"
+    for place, directories, files in os.walk(path / "tree"):
+        for name in (*directories, *files):
+            if name == "__pycache__":  # leads to a place that may not be there yet
+                continue
+            one = os.path.join(place, name)
+            if os.path.islink(one) and not os.path.exists(one):
+                return f"{os.path.relpath(one, path / 'tree')} leads nowhere"
+    damaged = sorted(wrong.intersection(_view(path)[0].layers))
+    return f"it leads to layer {damaged[0][:16]}, which is damaged" if damaged else ""
+
+
+def repair(base: Path, progress: Progress) -> list[Fault]:
+    """Remove what :func:`verify` finds; the next launch that needs it makes it anew.
+
+    :raises PackError: if something cannot be removed.
+    """
+    with _opened(base) as store:
+        faults = verify(base, progress)
+        for fault in reversed(faults):  # views first
+            if native.lib().objectremove(getattr(store, fault.kind), fault.name.encode()):
+                raise PackError(f"{base}: cannot remove {fault.kind}/{fault.name}")
+    return faults
+
+
+# What goes ------------------------------------------------------------------------------------------------------
+
+
+def limits(base: Path) -> Limits:
+    """What holds for a store."""
+    with _opened(base, locked=False) as store:
+        found = native.new("struct limits *")
+        native.lib().limitsread(store, found)
+        return Limits(found.size, found.days)
+
+
+def set_limits(base: Path, wanted: Limits) -> None:
+    """Let launches keep a store within these limits from now on."""
+    place = base / "v1" / "limits"
+    temporary = place.with_name(f".tmp-limits-{os.getpid()}")
+    temporary.write_text(f"size {wanted.size}\ndays {wanted.days}\n")
+    temporary.chmod(0o644)
+    temporary.replace(place)
+
+
+def prune(base: Path, wanted: Limits, *, installed: bool, dry: bool) -> Pruned:
+    """Remove what is beyond limits and not in use.
+
+    :param installed: what was installed, too.
+    :param dry: remove nothing, only say what would be.
+    :raises PackError: if the store cannot be written to, or nothing tells what processes use.
+    """
+    with _opened(base) as store:
+        found, out = native.new("struct limits *"), native.new("struct pruned *")
+        found.size, found.days = wanted.size, wanted.days
+        failed = native.lib().prune(store, found, installed, dry, out)
+        lines = [line.split() for line in native.own(out.list).splitlines()]
+        if failed:
+            raise PackError("nothing tells which programs are running: /proc is not mounted")
+        named = {kind: tuple(name for one, name in lines if one == kind) for kind in ("view", "layer")}
+        return Pruned(named["view"], named["layer"], out.size)
+
+
+@contextmanager
+def _opened(base: Path, *, locked: bool = True) -> Iterator[Any]:
+    """A store that can be written to, to which no launch unpacks meanwhile."""
+    stores = native.new("struct stores *")
+    native.lib().storesonly(stores, os.fsencode(base.absolute()))
+    native.lib().storesopen(stores, 0)
+    store: Any = native.ffi().addressof(stores, "list", 0)
+    try:
+        if store.fd < 0 or (locked and not store.writable):
+            raise PackError(f"{base}: {native.text(store.why)}")
+        if locked:
+            descriptor = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=store.fd)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield store
+            finally:
+                os.close(descriptor)
+        else:
+            yield store
+    finally:
+        native.lib().storesclose(stores)
+
+
+def as_json(found: Sequence[Contents]) -> dict[str, Any]:
+    """Everything, for programs; docs/json.md has the keys."""
+    return {
+        "version": 1,
+        "stores": [
+            {
+                "store": str(one.base),
+                "limits": vars(limits(one.base)),
+                "views": [vars(view) | {"tools": list(view.tools), "layers": list(view.layers)} for view in one.views],
+                "layers": [vars(layer) | {"views": list(layer.views)} for layer in one.layers],
+            }
+            for one in found
+        ],
+    }
