@@ -50,7 +50,8 @@ def install(path: Path, base: Path, progress: Progress) -> Installed:
         if line.startswith("layer ")
     )  # fmt: skip
     progress.say("compiling")
-    _compile(view, [base / "v1" / "layers" / digest / "tree" for digest in layers])
+    # compileall follows no links to directories; modules that are links have their bytecode in the view
+    _compile(view, [view / "lib", *(base / "v1" / "layers" / digest / "tree" for digest in layers)])
     progress.say("writing to disk")
     _settle(base, place.name, layers)
     return Installed(base, place.name, slice_name, layers)
@@ -92,7 +93,7 @@ def _compile(view: Path, trees: list[Path]) -> None:
 
 
 def _settle(base: Path, view: str, layers: tuple[str, ...]) -> None:
-    """Have it on disk, say so in its marks, and note that it was installed."""
+    """Have it on disk, say so in its marks, and note that it was installed; a mark that gets lost costs a look."""
     os.sync()
     for kind, names in (("layers", layers), ("views", (view,))):
         descriptor = os.open(base / "v1" / kind, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,4 +105,3 @@ def _settle(base: Path, view: str, layers: tuple[str, ...]) -> None:
     note = base / "v1" / "views" / view / "installed"
     if not note.is_symlink():
         note.symlink_to("1")
-    os.sync()

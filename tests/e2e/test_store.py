@@ -1,0 +1,205 @@
+"""``packer install`` and ``packer store``: a store as people and programs see it from outside of launches."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import slices
+from support.layers import SITE
+from support.packing import Place
+
+from packer.model import Need, NeedKind
+
+pytestmark = pytest.mark.native
+
+DAY = 24 * 3600
+ABI = f"cp{sys.version_info[0]}{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"
+
+COMMON: dict[str, str | bytes | None] = {f"{SITE}/common/__init__.py": "word = 'ran'\n"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """With two archives for this Python that have a wheel in common."""
+    made = Place(tmp_path)
+    for name in ("one", "two"):
+        app = {f"{SITE}/app.py": f"import common\n\n\ndef main():\n    print(common.word, {name!r})\n"}
+        slices.write(made.work / name, [slices.Wanted({"common": COMMON, name: app}, ABI)])
+    return made
+
+
+def launch(place: Place, name: str) -> None:
+    """With this test's interpreter in PATH, and a store of its own."""
+    environment = {
+        "FATPAR_STORE": str(place.root / "store"), "HOME": str(place.root / "home"),
+        "PATH": str(Path(sys.executable).resolve().parent),
+    }  # fmt: skip
+    done = subprocess.run([place.work / name], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"ran {name}\n", "")
+    assert not (place.root / "home").exists()
+
+
+def store(place: Place, *words: str) -> str:
+    ended = place.run("store", *words, "--store", place.root / "store")
+    assert (ended.status, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def listed(place: Place) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(store(place, "ls", "--json"))
+    assert found["version"] == 1
+    (one,) = found["stores"]
+    assert one["store"] == str(place.root / "store")
+    return dict(one)
+
+
+def install(place: Place, name: str) -> str:
+    ended = place.run(
+        "install", name, "--store", place.root / "store", env={"PATH": str(Path(sys.executable).resolve().parent)}
+    )
+    assert (ended.status, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def test_what_is_installed_is_ready_for_everybody(place: Place) -> None:
+    said = install(place, "one")
+    assert said == f"one: {ABI}-manylinux_2_17_x86_64 is ready in {place.root}/store, 3 layers\n"
+    base = place.root / "store" / "v1"
+    (view,) = (base / "views").iterdir()
+    assert (os.readlink(view / "made"), os.readlink(view / "installed")) == ("durable", "1")
+    for layer in (base / "layers").iterdir():
+        assert os.readlink(layer / "made") == "durable"
+        assert layer.stat().st_mode & 0o777 == 0o755
+    for directory, _, files in os.walk(place.root / "store"):
+        assert os.stat(directory).st_mode & 0o005 == 0o005, directory
+        if not directory.endswith("/plans"):  # each user has his own
+            assert all(os.lstat(f"{directory}/{name}").st_mode & 0o004 for name in files), directory
+    compiled = [path.name.partition(".")[0] for path in base.glob("layers/*/pyc/**/*.pyc")]
+    assert sorted(compiled) == ["__init__", "app", "one"]
+    assert [path.name.partition(".")[0] for path in base.glob("views/*/pyc/**/*.pyc")] == ["app"]
+    before = {path for path in base.rglob("*") if path.parent.name != "plans"}
+    launch(place, "one")
+    assert {path for path in base.rglob("*") if path.parent.name != "plans"} - before == set()
+    install(place, "one")
+    assert {path for path in base.rglob("*") if path.parent.name != "plans"} - before == set()
+
+
+def test_a_machine_that_no_slice_fits(place: Place) -> None:
+    app = {f"{SITE}/app.py": "def main():\n    pass\n"}
+    slices.write(place.work / "other", [slices.Wanted({"app": app}, ABI, [Need(NeedKind.KERNEL, number=99 << 16)])])
+    ended = place.run("install", "other", "--store", place.root / "store")
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("packer: other: this machine cannot run it: needs Linux 99.0, found")
+    assert "Traceback" not in ended.stderr
+
+
+def test_ls_and_du_tell_what_is_there(place: Place) -> None:
+    launch(place, "one")
+    install(place, "two")
+    found = listed(place)
+    assert found["limits"] == {"size": 10 << 30, "days": 30}
+    views = {view["tools"][0]: view for view in found["views"]}
+    assert {name: view["installed"] for name, view in views.items()} == {"one": False, "two": True}
+    layers = {layer["name"]: layer for layer in found["layers"] if layer["name"] != "app"}
+    assert layers.keys() == {f"{name}-1.0-py3-none-any" for name in ("common", "one", "two")}
+    assert len(layers["common-1.0-py3-none-any"]["views"]) == 2
+    assert layers["one-1.0-py3-none-any"]["views"] == [views["one"]["name"]]
+    assert layers["one-1.0-py3-none-any"]["digest"] in views["one"]["layers"]
+    assert all(layer["size"] >= 4096 for layer in found["layers"])
+    assert abs(views["one"]["used"] - time.time()) < 600
+    text = store(place, "ls")
+    assert text.startswith(f"{place.root}/store: 2 programs, 5 layers, ")
+    assert sum(line.endswith(f"two  {ABI}-manylinux_2_17_x86_64  installed") for line in text.splitlines()) == 1
+    assert " 2  common-1.0-py3-none-any\n" in store(place, "du")
+
+
+def test_damage_is_found_and_repaired(place: Place) -> None:
+    launch(place, "one")
+    launch(place, "two")
+    assert store(place, "verify") == f"{place.root}/store: all is as it was made\n"
+    base = place.root / "store" / "v1"
+    names = {layer["name"]: layer["digest"] for layer in listed(place)["layers"]}
+    damaged = base / "layers" / names["one-1.0-py3-none-any"]
+    (module,) = damaged.glob("tree/lib/python/site-packages/app.py")
+    module.chmod(0o644)
+    module.write_text("nonsense")
+    words = ("store", "verify", "--store", place.root / "store")
+    ended = place.run(*words)
+    assert (ended.status, ended.stderr) == (1, "")
+    view = next(view["name"] for view in listed(place)["views"] if view["tools"] == ["one"])
+    assert ended.stdout.splitlines() == [
+        f"{base}/layers/{damaged.name}: its files are not those that it was made of",
+        f"{base}/views/{view}: it leads to layer {damaged.name[:16]}, which is damaged",
+    ]
+    assert [fault["name"] for fault in json.loads(place.run(*words, "--json").stdout)["faults"]] == [damaged.name, view]
+    assert store(place, "repair").count(": removed\n") == 2
+    assert store(place, "verify").endswith("all is as it was made\n")
+    assert [one["tools"] for one in listed(place)["views"]] == [["two"]]
+    launch(place, "one")
+    launch(place, "two")
+    assert store(place, "verify").endswith("all is as it was made\n")
+
+
+def test_a_link_that_leads_nowhere_is_found(place: Place) -> None:
+    launch(place, "one")
+    (common,) = (place.root / "store/v1/layers").glob("*/tree/lib/python/site-packages/common")
+    common.parent.chmod(0o755)
+    common.rename(common.with_name("gone"))
+    ended = place.run("store", "verify", "--store", place.root / "store")
+    assert ended.status == 1
+    assert "site-packages/common leads nowhere\n" in ended.stdout
+
+
+def test_prune_removes_what_is_beyond_limits(place: Place) -> None:
+    launch(place, "one")
+    install(place, "two")
+    base = place.root / "store" / "v1"
+    assert store(place, "prune", "--days", "0", "--size", "0").endswith("0 programs and 0 layers, 0 bytes are gone\n")
+    for path in (*(base / "views").iterdir(), *(base / "layers").iterdir()):
+        os.utime(path, (0, time.time() - 3 * DAY))
+    assert store(place, "prune").endswith(" 0 programs and 0 layers, 0 bytes are gone\n")
+    said = f"{place.root}/store: 5,368,709,120 bytes, 2 days without use\n"
+    assert store(place, "limits", "--days", "2", "--size", "5G") == said
+    assert store(place, "limits") == said
+    assert "1 programs and 2 layers, " in store(place, "prune", "--dry-run")
+    assert len(listed(place)["views"]) == 2
+    (pruned,) = json.loads(store(place, "prune", "--json"))["stores"]
+    assert (len(pruned["views"]), len(pruned["layers"])) == (1, 2)
+    assert pruned["size"] > 0
+    assert [one["tools"] for one in listed(place)["views"]] == [["two"]]
+    store(place, "prune", "--installed")
+    assert (listed(place)["views"], listed(place)["layers"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("ls", "--store", "nowhere"), 1, "packer: nowhere: not a store\npacker: hint: a store is"),
+        (("prune", "--size", "big"), 2, "packer: not a size: 'big': write a number with K, M, G or T"),
+        (("prune", "--days", "-1"), 2, "packer: not a number of days: -1\n"),
+    ],
+)
+def test_mistakes(place: Place, words: tuple[str, ...], status: int, said: str) -> None:
+    launch(place, "one")
+    env: dict[str, str | None] = {"FATPAR_STORE": str(place.root / "store")}
+    ended = place.run("store", *words, env=env)
+    assert (ended.status, ended.stdout) == (status, "")
+    assert ended.stderr.startswith(said)
+
+
+def test_no_store_yet(place: Place) -> None:
+    env = dict.fromkeys(("FATPAR_STORE", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")) | {"HOME": str(place.root)}
+    ended = place.run("store", "ls", "--store", place.root / "store")
+    assert ended.status == 1
+    for verb in ("ls", "du", "verify", "prune"):
+        ended = place.run("store", verb, env=env)
+        assert ended.status == 0
+        assert "Traceback" not in ended.stderr
