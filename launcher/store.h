@@ -54,5 +54,5 @@ int storesfail(const struct stores *, struct fault *);
 
 void storesclose(struct stores *);
 
-/* the id of this boot of the kernel, or "unknown" */
+/* the id of this boot of the kernel; where /proc is not there, the time it began, or "unknown" */
 void bootid(char id[64]);

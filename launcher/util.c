@@ -23,13 +23,18 @@ freemem(void *p)
 	free(*(void **)p);
 }
 
+static const char *speaker = "fatpar";
+
+void
+speakas(const char *name)
+{
+	speaker = name;
+}
+
 static void
 outofmemory(void)
 {
-	static const char text[] = "fatpar: out of memory\n";
-
-	if (write(2, text, sizeof(text) - 1) < 0)
-		_exit(STATUS_LAUNCHER);
+	dprintf(2, "%s: out of memory\n", speaker);
 	_exit(STATUS_LAUNCHER);
 }
 

@@ -10,7 +10,8 @@ void closefd(int *);
 /* release memory that goes out of scope */
 void freemem(void *);
 
-/* never return NULL: out of memory ends the process (status 125) */
+/* never return NULL: out of memory ends the process (status 125), which says so under the name given to speakas */
+void speakas(const char *name);
 void *xmalloc(size_t);
 void *xcalloc(size_t, size_t);
 void *xrealloc(void *, size_t);
