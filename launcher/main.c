@@ -76,6 +76,7 @@ main(int argc, char *argv[])
 	int fd, result;
 
 	name = argc > 0 && *argv[0] ? basenameof(argv[0]) : "fatpar";
+	speakas(name);
 	if (getauxval(AT_SECURE)) {
 		fail(&fault, STATUS_LAUNCHER, "a packed program cannot be set-user-ID, set-group-ID or have capabilities");
 		return complain(&fault);

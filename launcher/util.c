@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include "fault.h"
 #include "util.h"
@@ -23,14 +25,41 @@ freemem(void *p)
 	free(*(void **)p);
 }
 
+static const char *speaker = "fatpar";
+
+void
+speakas(const char *name)
+{
+	speaker = name;
+}
+
 static void
 outofmemory(void)
 {
-	static const char text[] = "fatpar: out of memory\n";
+	static const char text[] = ": out of memory\n";
 
-	if (write(2, text, sizeof(text) - 1) < 0)
+	/* in one piece, without memory */
+	if (writev(2, (struct iovec[]){{(char *)(uintptr_t)speaker, strlen(speaker)}, {(char *)(uintptr_t)text, sizeof(text) - 1}}, 2) < 0)
 		_exit(STATUS_LAUNCHER);
 	_exit(STATUS_LAUNCHER);
+}
+
+int
+writeall(int fd, const void *data, size_t n)
+{
+	const char *p = data;
+	ssize_t k;
+
+	while (n) {
+		k = write(fd, p, n);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k < 0)
+			return -1;
+		p += k;
+		n -= (size_t)k;
+	}
+	return 0;
 }
 
 void *
