@@ -159,7 +159,7 @@ extractmanifest(const struct archive *ar, int dir, struct fault *fault)
 {
 	int fd CLEANUP(closefd) = openat(dir, "manifest.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 
-	if (fd < 0 || write(fd, ar->manifest, ar->manifest_size) != (ssize_t)ar->manifest_size)
+	if (fd < 0 || writeall(fd, ar->manifest, ar->manifest_size) < 0)
 		return fail(fault, STATUS_LAUNCHER, "write manifest.json:");
 	return 0;
 }

@@ -16,27 +16,31 @@ __asm__(".section .rodata.shim,\"a\",%progbits\n"
         ".hidden shimend\n.globl shimend\nshimend:\n.previous");
 extern const uint8_t shimstart[], shimend[];
 
-/* whether a loader loads this interpreter, one that obeys LD_PRELOAD */
+/* whether a loader loads this interpreter, one that obeys LD_PRELOAD; -1 where that cannot be told */
 static int
 isloaded(const char *python)
 {
 	struct elf e;
-	int loaded = elfopen(&e, python) == ELF_OK && *e.interp;
+	enum elf_status status = elfopen(&e, python);
+	int loaded = status == ELF_OK && *e.interp;
 
 	elfclose(&e);
-	return loaded;
+	return status == ELF_UNREADABLE ? -1 : loaded;
 }
 
 int
 identitymake(struct object *o, const char *python, struct fault *fault)
 {
 	const size_t size = (size_t)(shimend - shimstart);
-	int fd CLEANUP(closefd) = -1;
+	int fd CLEANUP(closefd) = -1, loaded = isloaded(python);
 
-	if (!isloaded(python))
+	/* a view without it would stay so */
+	if (loaded < 0)
+		return fail(fault, STATUS_LAUNCHER, "read %s:", python);
+	if (!loaded)
 		return 0;
 	fd = openat(o->fd, SHIM_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
-	if (fd < 0 || write(fd, shimstart, size) != (ssize_t)size)
+	if (fd < 0 || writeall(fd, shimstart, size) < 0)
 		return fail(fault, STATUS_LAUNCHER, "write %s to store:", SHIM_FILE);
 	return 0;
 }
@@ -50,7 +54,7 @@ identityholds(int views, const char *name, const char *python)
 	char *found CLEANUP(freemem) = xmalloc(size + 1);
 
 	if (fd < 0)
-		return !isloaded(python);
+		return isloaded(python) == 0;
 	return read(fd, found, size + 1) == (ssize_t)size && memcmp(found, shimstart, size) == 0;
 }
 

@@ -113,16 +113,17 @@ sealdirectory(int parent, const char *name)
 	dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir)
 		return -1;
-	while ((d = readdir(dir)))
+	while ((errno = 0, d = readdir(dir)))
 		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 && d->d_type != DT_REG && d->d_type != DT_LNK) {
 			/* DT_UNKNOWN: what is no directory cannot be opened as one */
 			if (sealdirectory(fd, d->d_name) < 0 && errno != ENOTDIR && errno != ELOOP)
-				failed = -1;
+				failed = errno;
 		}
-	if (fchmod(fd, 0555) < 0)
-		failed = -1;
+	if (errno || fchmod(fd, 0555) < 0)
+		failed = errno;
 	closedir(dir);
-	return failed;
+	errno = failed;
+	return failed ? -1 : 0;
 }
 
 static void

@@ -161,10 +161,11 @@ isnetwork(long type)
 static void
 maketag(int base)
 {
-	int fd CLEANUP(closefd) = openat(base, "CACHEDIR.TAG", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	int fd CLEANUP(closefd) = openat(base, "CACHEDIR.TAG", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	struct stat st;
 
-	/* for backup programs only; that it fails changes nothing */
-	if (fd >= 0 && write(fd, TAG, sizeof(TAG) - 1) < 0)
+	/* for backup programs only; that it fails changes nothing. A launch that was killed here left it empty */
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size == 0 && writeall(fd, TAG, sizeof(TAG) - 1) < 0)
 		unlinkat(base, "CACHEDIR.TAG", 0);
 }
 

@@ -89,7 +89,7 @@ collect(int parent, const char *name, const char *prefix, struct paths *out, str
 	dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir)
 		return fail(fault, STATUS_LAUNCHER, "open directory %s:", *prefix ? prefix : name);
-	while ((d = readdir(dir))) {
+	while ((errno = 0, d = readdir(dir))) {
 		char *path CLEANUP(freemem) = NULL;
 
 		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 || isbytecode(d->d_name, dirfd(dir)))
@@ -107,6 +107,12 @@ collect(int parent, const char *name, const char *prefix, struct paths *out, str
 			closedir(dir);
 			return -1;
 		}
+	}
+	/* a list that breaks off must not pass for all there is */
+	if (errno) {
+		fail(fault, STATUS_LAUNCHER, "read directory %s:", *prefix ? prefix : name);
+		closedir(dir);
+		return -1;
 	}
 	closedir(dir);
 	if (empty && *prefix)

@@ -30,23 +30,6 @@ struct progress {
 	uint8_t (*digests)[DIGEST_SIZE];
 };
 
-static int
-writeall(int fd, const uint8_t *data, size_t n, struct fault *fault)
-{
-	ssize_t k;
-
-	while (n) {
-		k = write(fd, data, n);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k < 0)
-			return fail(fault, STATUS_LAUNCHER, "write to store:");
-		data += k;
-		n -= (size_t)k;
-	}
-	return 0;
-}
-
 /* a content's bytes: counted into the digest and, with a descriptor, written */
 static int
 writecontent(struct archive *ar, struct blobs *blobs, uint32_t index, int fd, uint8_t digest[DIGEST_SIZE], struct fault *fault)
@@ -67,8 +50,8 @@ writecontent(struct archive *ar, struct blobs *blobs, uint32_t index, int fd, ui
 		if (n > left)
 			n = (size_t)left;
 		sha256add(&sum, data + offset, n);
-		if (fd >= 0 && writeall(fd, data + offset, n, fault) < 0)
-			return -1;
+		if (fd >= 0 && writeall(fd, data + offset, n) < 0)
+			return fail(fault, STATUS_LAUNCHER, "write to store:");
 	}
 	sha256end(&sum, digest);
 	return 0;

@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include "fault.h"
 #include "util.h"
@@ -34,8 +36,30 @@ speakas(const char *name)
 static void
 outofmemory(void)
 {
-	dprintf(2, "%s: out of memory\n", speaker);
+	static const char text[] = ": out of memory\n";
+
+	/* in one piece, without memory */
+	if (writev(2, (struct iovec[]){{(char *)(uintptr_t)speaker, strlen(speaker)}, {(char *)(uintptr_t)text, sizeof(text) - 1}}, 2) < 0)
+		_exit(STATUS_LAUNCHER);
 	_exit(STATUS_LAUNCHER);
+}
+
+int
+writeall(int fd, const void *data, size_t n)
+{
+	const char *p = data;
+	ssize_t k;
+
+	while (n) {
+		k = write(fd, p, n);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k < 0)
+			return -1;
+		p += k;
+		n -= (size_t)k;
+	}
+	return 0;
 }
 
 void *

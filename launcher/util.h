@@ -10,13 +10,18 @@ void closefd(int *);
 /* release memory that goes out of scope */
 void freemem(void *);
 
-/* never return NULL: out of memory ends the process (status 125), which says so under the name given to speakas */
-void speakas(const char *name);
+/* under whose name it is said that there is no memory; kept, not copied */
+void speakas(const char *);
+
+/* never return NULL: out of memory ends the process (status 125) */
 void *xmalloc(size_t);
 void *xcalloc(size_t, size_t);
 void *xrealloc(void *, size_t);
 char *xstrdup(const char *);
 char *xasprintf(const char *, ...) PRINTFLIKE(1, 2);
+
+/* write all of it: 0, or -1 with errno, as when the disk becomes full in the middle */
+int writeall(int fd, const void *, size_t);
 
 struct fault;
 /* record a failure; a format that ends in a colon gets the text of errno; always -1 */

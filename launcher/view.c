@@ -269,9 +269,8 @@ static int
 makefile(int dir, const char *path, const char *text, struct fault *fault)
 {
 	int fd CLEANUP(closefd) = openat(dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0444);
-	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
 
-	if (n >= 0 && (size_t)n == strlen(text))
+	if (fd >= 0 && writeall(fd, text, strlen(text)) == 0)
 		return 0;
 	return fail(fault, STATUS_LAUNCHER, "write %s to store:", path);
 }

@@ -262,6 +262,9 @@ def watched(*directories: Path) -> Iterator[Counter[str]]:
 
 KINDS = ("layers", "views", "plans")
 
+_ONE_AT_A_TIME = threading.Lock()
+"""The launcher is one thread; what reads files for a digest has one buffer."""
+
 
 def tree_digest(tree: Path) -> str:
     """The digest of a directory, computed by the launcher's own code from what is on disk."""
@@ -269,7 +272,9 @@ def tree_digest(tree: Path) -> str:
     digest, fault = ffi.new("uint8_t[32]"), ffi.new("struct fault *")
     descriptor = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if lib.treeread(descriptor, digest, fault) < 0:
+        with _ONE_AT_A_TIME:
+            failed = lib.treeread(descriptor, digest, fault) < 0
+        if failed:
             return str(ffi.string(fault.what))  # type: ignore[attr-defined]
     finally:
         os.close(descriptor)

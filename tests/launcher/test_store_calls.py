@@ -1,0 +1,54 @@
+"""Each system call of a launch in turn is where it is killed, or fails: a part of that here, all with -m torture."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from support import calls, launches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.calls import Case
+
+pytestmark = pytest.mark.hosts
+
+SEED = 1
+STEP = 4
+"""Of the calls of a first launch each that many-th is taken, from a random one on."""
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[launches.Bench]]:
+    with launches.benches(tmp_path_factory.mktemp("calls"), "bookworm", "cp311") as entered:
+        yield entered
+
+
+def some(step: int, seed: int) -> launches.Choice:
+    """Every so many-th kill, and one error of every so many-th call that can fail."""
+    numbers = random.Random(seed)
+
+    def choose(every: list[Case]) -> list[Case]:
+        kills = [case for case in every if case.fault == calls.KILL]
+        failing: dict[tuple[str, int], list[Case]] = {}
+        for case in every:
+            if case.fault != calls.KILL:
+                failing.setdefault((case.call, case.number), []).append(case)
+        errors = [numbers.choice(cases) for cases in failing.values()]
+        return kills[numbers.randrange(step) :: step] + errors[numbers.randrange(step) :: step]
+
+    return choose
+
+
+@pytest.mark.parametrize(("scenario", "step"), [("first", STEP), ("warm", 2), ("reboot", 8), ("bytecode", 8), ("damaged", 16)])
+def test_killed_or_failed_at_any_call_a_launch_leaves_a_store_that_works(
+    benches: list[launches.Bench], scenario: str, step: int
+) -> None:
+    found = launches.every(benches, launches.SCENARIOS[scenario], some(step, SEED))
+    print(f"{scenario}, seed {SEED}, every {step}-th:\n{launches.table(found)}")
+    assert sum(found.values()) >= 30
+    assert {"killed", "ran", "125"} <= {how for _, _, how in found}
+    assert sum(number for (_, _, how), number in found.items() if how == "missed") <= 0.03 * sum(found.values())
