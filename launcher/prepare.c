@@ -31,6 +31,9 @@
 /* another launch that unpacks is waited for this long, in tenths of a second; after that both go on, correct but slow */
 enum { LOCK_TRIES = 600 };
 
+/* a store that is removed while it is unpacked to is made anew so many times */
+enum { VANISHED_TRIES = 10 };
+
 struct lock {
 	int fd;
 	int held;
@@ -149,7 +152,7 @@ findwhole(struct work *w, struct fault *fault)
 static struct store *
 makeready(struct work *w, struct fault *fault)
 {
-	uint32_t order[MAX_STORES], count;
+	uint32_t order[MAX_STORES], count, tries = 0;
 	struct store *store;
 
 	for (;;) {
@@ -165,6 +168,11 @@ makeready(struct work *w, struct fault *fault)
 			errno = 0; /* a full store is told by it, and not every failure sets it */
 			if (fillstore(w, store, order[0], fault) == 0)
 				return store;
+			if (errno == ENOENT && tries++ < VANISHED_TRIES) {
+				/* somebody removed the store meanwhile: it is made once more */
+				storeclose(store);
+				continue;
+			}
 			if (errno != ENOSPC && errno != EDQUOT)
 				return NULL;
 			storerefuse(store, strerror(errno));

@@ -45,6 +45,7 @@ struct whole {
 
 struct contents {
 	struct store *store;
+	time_t now;
 	struct part *parts;     /* by name */
 	uint32_t part_count;
 	struct whole *wholes;   /* the longest unused first */
@@ -106,7 +107,7 @@ comparepart(const void *a, const void *b)
 }
 
 static void
-readparts(struct contents *c, const struct uses *uses)
+readparts(struct contents *c)
 {
 	char **names = listnames(c->store->layers, 2 * DIGEST_SIZE, &c->part_count), path[100], text[32];
 	struct part *p;
@@ -122,7 +123,6 @@ readparts(struct contents *c, const struct uses *uses)
 		text[n < 0 ? 0 : n] = '\0';
 		p->size = strtoull(text, NULL, 10);
 		p->used = lastused(c->store->layers, p->name);
-		p->use = usesfind(uses, p->name);
 		c->size += p->size;
 		free(names[i]);
 	}
@@ -163,12 +163,11 @@ comparewhole(const void *a, const void *b)
 }
 
 static void
-readwholes(struct contents *c, const struct uses *uses, int installed)
+readwholes(struct contents *c, int installed)
 {
 	char **names = listnames(c->store->views, 32, &c->whole_count), path[100];
-	time_t now = time(NULL);
 	struct whole *w;
-	uint32_t i, k;
+	uint32_t i;
 
 	c->wholes = xcalloc(c->whole_count + 1, sizeof(*c->wholes));
 	for (i = 0; i < c->whole_count; i++) {
@@ -176,17 +175,59 @@ readwholes(struct contents *c, const struct uses *uses, int installed)
 		strcpy(w->name, names[i]);
 		snprintf(path, sizeof(path), "%s/installed", w->name);
 		w->used = lastused(c->store->views, w->name);
-		w->spared = w->used + DAY > now || usesfind(uses, w->name) ||
+		w->spared = w->used + DAY > c->now ||
 		            (!installed && faccessat(c->store->views, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
 		if (readabout(c, w) < 0)
 			c->unknown = 1;
-		for (k = 0; k < w->count; k++)
-			w->spared |= w->parts[k]->use && w->parts[k]->use->lone;
 		free(names[i]);
 	}
 	free(names);
 	if (c->whole_count)
 		qsort(c->wholes, c->whole_count, sizeof(*c->wholes), comparewhole);
+}
+
+/* whether no view leads to a layer any more */
+static int
+isorphan(const struct contents *c, const struct part *p)
+{
+	return !c->unknown && !p->gone && !p->views && !p->use && p->used + DAY < c->now;
+}
+
+static int
+isbeyond(const struct contents *c, const struct whole *w, const struct limits *limits)
+{
+	return !w->spared && (w->used + (time_t)limits->days * DAY < c->now || c->size > limits->size);
+}
+
+/* whether anything may go, for all that is known before the processes are looked at, which takes longer */
+static int
+isworth(const struct contents *c, const struct limits *limits)
+{
+	uint32_t i;
+
+	for (i = 0; i < c->part_count; i++)
+		if (isorphan(c, &c->parts[i]))
+			return 1;
+	for (i = 0; i < c->whole_count; i++)
+		if (isbeyond(c, &c->wholes[i], limits))
+			return 1;
+	return 0;
+}
+
+static void
+noteuses(struct contents *c, const struct uses *uses)
+{
+	struct whole *w;
+	uint32_t i, k;
+
+	for (i = 0; i < c->part_count; i++)
+		c->parts[i].use = usesfind(uses, c->parts[i].name);
+	for (i = 0; i < c->whole_count; i++) {
+		w = &c->wholes[i];
+		w->spared |= usesfind(uses, w->name) != NULL;
+		for (k = 0; k < w->count; k++)
+			w->spared |= w->parts[k]->use && w->parts[k]->use->lone;
+	}
 }
 
 /* move an object away unless it was used a moment ago, and tell; 0: it is gone, or would be */
@@ -207,7 +248,7 @@ removeone(struct contents *c, int parent, const char *kind, const char *name, ti
 static void
 removepart(struct contents *c, struct part *p)
 {
-	if (c->unknown || p->gone || p->views || p->use || p->used + DAY > time(NULL))
+	if (!isorphan(c, p))
 		return;
 	if (removeone(c, c->store->layers, "layer", p->name, p->used) < 0)
 		return;
@@ -245,38 +286,41 @@ freecontents(struct contents *c)
 int
 prune(struct store *s, const struct limits *limits, int installed, int dry, struct pruned *out)
 {
-	struct contents c = {.store = s, .dry = dry, .out = out};
-	time_t oldest = time(NULL) - (time_t)limits->days * DAY;
-	struct uses uses;
+	struct contents c = {.store = s, .now = time(NULL), .dry = dry, .out = out};
+	struct uses uses = {0};
+	int failed = 0;
 	uint32_t i;
 
 	*out = (struct pruned){.list = xstrdup("")};
-	if (usesread(&uses) < 0)
-		return -1;
-	readparts(&c, &uses);
-	readwholes(&c, &uses, installed);
-	for (i = 0; i < c.part_count; i++)
-		removepart(&c, &c.parts[i]);
-	for (i = 0; i < c.whole_count; i++)
-		if (!c.wholes[i].spared && (c.wholes[i].used < oldest || c.size > limits->size))
-			removewhole(&c, &c.wholes[i]);
+	readparts(&c);
+	readwholes(&c, installed);
+	if (isworth(&c, limits) && (failed = usesread(&uses)) == 0) {
+		noteuses(&c, &uses);
+		for (i = 0; i < c.part_count; i++)
+			removepart(&c, &c.parts[i]);
+		for (i = 0; i < c.whole_count; i++)
+			if (isbeyond(&c, &c.wholes[i], limits))
+				removewhole(&c, &c.wholes[i]);
+	}
 	freecontents(&c);
 	usesfree(&uses);
-	return 0;
+	return failed;
 }
 
 void
 prunedaily(struct store *s)
 {
-	int fd CLEANUP(closefd) = -1;
+	int fd CLEANUP(closefd) = -1, new;
 	struct limits limits;
 	struct pruned pruned;
 	struct stat st;
 
-	if (s->only_existing || (fstatat(s->fd, "pruned", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtime + DAY > time(NULL)))
+	new = fstatat(s->fd, "pruned", &st, AT_SYMLINK_NOFOLLOW) < 0;
+	if (s->only_existing || (!new && st.st_mtime + DAY > time(NULL)))
 		return;
 	fd = openat(s->fd, "pruned", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0 || futimens(fd, NULL) < 0)
+	/* nothing in a new store is a day old */
+	if (fd < 0 || futimens(fd, NULL) < 0 || new)
 		return;
 	limitsread(s, &limits);
 	prune(s, &limits, 0, 0, &pruned);

@@ -215,8 +215,8 @@ openstore(struct store *s, int create)
 	return 0;
 }
 
-static void
-closestore(struct store *s)
+void
+storeclose(struct store *s)
 {
 	closefd(&s->plans);
 	closefd(&s->views);
@@ -235,7 +235,7 @@ storesopen(struct stores *s, int create)
 	for (i = 0; i < s->count; i++) {
 		/* once there is a place to write to, the rest is only read from: no directory is made for nothing */
 		if (s->list[i].fd < 0 && openstore(&s->list[i], create && !found) < 0)
-			closestore(&s->list[i]);
+			storeclose(&s->list[i]);
 		else if (s->list[i].writable && !s->list[i].network)
 			found = 1;
 	}
@@ -247,7 +247,7 @@ storesclose(struct stores *s)
 	uint32_t i;
 
 	for (i = 0; i < s->count; i++) {
-		closestore(&s->list[i]);
+		storeclose(&s->list[i]);
 		free(s->list[i].base);
 	}
 	s->count = 0;

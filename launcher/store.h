@@ -46,6 +46,9 @@ uint32_t storeswritable(const struct stores *, uint32_t order[8]);
 /* whether a store has room for so many bytes; if not, it is not written to any more */
 int storehasroom(struct store *, uint64_t bytes);
 
+/* forget that a store was open; storesopen opens it again, or makes it */
+void storeclose(struct store *);
+
 /* do not write to a store any more: why not */
 void storerefuse(struct store *, const char *why);
 

@@ -167,7 +167,7 @@ def test_a_view_in_use_is_kept_while_others_go(tools: Tools) -> None:
         for i in 0 1 2 3 4 5 6 7 8 9; do /opt/one "$HOME 1$i" >out.1$i 2>err.1$i & done
         while test $(ls ready.* 2>/dev/null | wc -l) != 20; do sleep 0.05; done
         touch -d '400 days ago' .cache/fatpar/v1/views/* .cache/fatpar/v1/layers/*
-        rm -f .cache/fatpar/v1/pruned
+        touch -d '400 days ago' .cache/fatpar/v1/pruned
         /opt/new
         touch go
         wait
