@@ -232,8 +232,8 @@ def _vouched(archive: Archive, path: Path, signer: Signer, file: Path, allowed: 
         raise PackError(f"cannot read {allowed}: {error.strerror}") from error
     where = ["-s", str(file), "-f", str(allowed)]
     found = _keygen("find-principals", where)
-    # a line may name several, as patterns, too: one that the line admits suffices
-    names = found.stdout.splitlines() if found.status == 0 else []
+    # a line may name several, as patterns, too, and whom it leaves out: one that the line admits suffices
+    names = [name for name in found.stdout.splitlines() if not name.startswith("!")] if found.status == 0 else []
     said = found
     for name in [identity] if identity is not None else names:
         said = _keygen("verify", [*where, "-n", NAMESPACE, "-I", name], message(archive))
@@ -318,7 +318,7 @@ def _stated_or_not(block: bytes) -> str:
 
 
 def _rewritten(archive: Archive, path: Path, output: Path | None, key: Path | None) -> Signed:
-    target = output or path.resolve()  # what a link leads to is signed, not replaced by another
+    target = output or (path.resolve() if path.is_symlink() else path)  # what a link leads to is signed
     files.refuse_unwritable(target)
     mode = stat.S_IMODE(os.fstat(archive.pointer.fd).st_mode) & 0o777
     with tempfile.TemporaryDirectory(prefix="fatpar-") as scratch, files.replacing(target, exact=mode) as file:
