@@ -385,7 +385,7 @@ class _Ended(NamedTuple):
     def last(self) -> str:
         """The line that most likely says what went wrong."""
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
-        told = [line for line in lines if line != "No principal matched."]
+        told = [line for line in lines if not line.startswith(("No principal matched", "sig_find_principals:"))]
         return told[-1] if told else ""
 
 

@@ -334,18 +334,22 @@ def test_who_is_not_allowed(room: Path, tmp_path: Path) -> None:
     signers = tmp_path / "signers"
     key, other = room / "key", keys.make(tmp_path / "other")
     who = f"ssh-ed25519 key {keys.fingerprint(key)}"
-    later = "key is not yet valid: verify time"
-    for options, said in (
-        ('valid-before="20200101"', f"signers does not admit {who}: signers:2: key has expired: verify time"),
-        ('valid-after="29990101"', f"signers does not admit {who}: signers:2: {later}"),
+    for options, said in (  # behind the colons OpenSSH has the word
+        ('valid-before="20200101"', f"signers does not admit {who}: signers:2: "),
+        ('valid-after="29990101"', f"signers does not admit {who}: signers:2: "),
         ('namespaces="git"', f"signers does not admit {who}: "),
         ("cert-authority", f"nobody in signers vouches for {who}"),
     ):
         keys.allow(signers, key, options=options)
         assert refusal(room / "signed", signers).startswith(f"signed: {said}")
         assert refusal(room / "signed", signers, NAME).startswith("signed: ")
-    for options in ('valid-before="29990101"', 'namespaces="git,fatpar"', ""):
+    for options in ('namespaces="git,fatpar"', ""):
         keys.allow(signers, key, options=options)
+        assert signature.check(room / "signed", signers, NAME).identity == NAME
+    keys.allow(signers, key, options='valid-before="29990101"')
+    if re.match(r"OpenSSH_([1-7]|8\.[0-7])", subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr):
+        assert refusal(room / "signed", signers, NAME)
+    else:
         assert signature.check(room / "signed", signers, NAME).identity == NAME
     keys.allow(signers, other)
     assert refusal(room / "signed", signers) == f"signed: nobody in signers vouches for {who}"
@@ -416,7 +420,7 @@ def test_keys_that_are_none(room: Path, tmp_path: Path) -> None:
     with pytest.raises(PackError, match=f"cannot sign with {key}: Permissions 0644 for '{key}' are too open"):
         signature.sign(room / "plain", key, tmp_path / "out")
     key.unlink()
-    with pytest.raises(PackError, match=f'cannot sign with {key}.pub: No private key found for public key "{key}.pub"'):
+    with pytest.raises(PackError, match=f"cannot sign with {key}.pub: .*{key}"):
         signature.sign(room / "plain", Path(f"{key}.pub"), tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key.pub", "text"]
 
