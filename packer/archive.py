@@ -253,6 +253,11 @@ def _trailer(front: bytes, offset: int, index: _Index) -> bytes:
         "id": hashlib.sha256(index.stored).digest(), "version": 1, "magic": b"\x89fatpar\n",
         "front_size": len(front), "front_digest": hashlib.sha256(front).digest(),
     }  # fmt: skip
-    checked = native.ffi().offsetof("struct trailer", "checksum")
-    values["checksum"] = zlib.crc32(native.record("trailer", values)[:checked])
-    return native.record("trailer", values)
+    return sealed(native.ffi().new("struct trailer *", values))
+
+
+def sealed(trailer: Any) -> bytes:
+    """Give the bytes of a trailer with the checksum that they need."""
+    ffi = native.ffi()
+    trailer.checksum = zlib.crc32(bytes(ffi.buffer(trailer))[: ffi.offsetof("struct trailer", "checksum")])
+    return bytes(ffi.buffer(trailer))

@@ -32,6 +32,17 @@ EPILOG = """examples:
 exit status: 0 done, 1 could not be done, 2 wrong usage, 128 + number of the signal that ended it: 130 interrupted
 """
 
+SIGNERS = """SIGNERS is a file of allowed signers as ssh-keygen(1) and git know it, a name and a public key per line:
+
+  release@example.com namespaces="fatpar" ssh-ed25519 AAAA...
+
+example:
+  ssh-keygen -t ed25519 -f release-key
+  echo "release@example.com namespaces=\\"fatpar\\" $(cat release-key.pub)" > signers
+  packer sign mytool --key release-key
+  packer verify mytool --allowed-signers signers --identity release@example.com
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command."""
@@ -114,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fat(commands)
     for name, run, text in (
         ("inspect", _inspect, "show what is in an archive"),
-        ("verify", _verify, "check every digest of an archive"),
+        ("verify", _verify, "check every digest of an archive, and who signed it"),
         ("extract", _extract, "unpack an archive for people to look at"),
         ("explain", _explain, "say which slice runs on a host, and why the others do not"),
         ("audit", _audit, "measure what an archive needs of a host, file by file, and compare it with wheels' tags"),
@@ -131,12 +142,51 @@ def _parser() -> argparse.ArgumentParser:
                 "--sizes", action="store_true", help="show where its bytes are: in slices, layers, files"
             )
             command.add_argument("--html", type=Path, metavar="OUT", help="write a page that shows where its bytes are")
-        if name in ("inspect", "explain", "audit"):
+        if name == "verify":
+            _add_signers(command)
+        if name in ("inspect", "verify", "explain", "audit"):
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
+    _add_sign(commands)
     _add_patches(commands)
     _add_runtime(commands)
     cli_store.add(commands)
     return parser
+
+
+def _add_signers(verify: argparse.ArgumentParser) -> None:
+    verify.formatter_class = argparse.RawDescriptionHelpFormatter
+    verify.epilog = SIGNERS
+    verify.add_argument(
+        "--allowed-signers", type=Path, metavar="SIGNERS",
+        help="refuse the archive unless somebody in this file signed it, every byte",
+    )  # fmt: skip
+    verify.add_argument("--identity", metavar="NAME", help="who of them must have (default: any)")
+    verify.add_argument(
+        "--require-signature", action="store_true",
+        help="refuse an archive that is not signed; takes --allowed-signers, which alone does the same",
+    )  # fmt: skip
+
+
+def _add_sign(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "sign an archive with an SSH key"
+    command = commands.add_parser(
+        "sign", help=text, description=f"{text[0].upper()}{text[1:]}. OpenSSH does the work: it asks for passphrases, "
+        "and knows agents, certificates\nand keys in hardware.",
+        epilog=SIGNERS, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.add_argument("file", type=Path, metavar="FILE")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--key", type=Path, metavar="KEY", help="a private key, or a public one whose private one is in an agent"
+    )
+    what.add_argument(
+        "--remove", action="store_true", help="take the signature away: what is left is the archive as it was packed"
+    )
+    command.add_argument("--replace", action="store_true", help="sign again what is signed already")
+    command.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: FILE itself)")
+    command.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    command.add_argument("--json", action="store_true", help="print what came of it as JSON")
+    command.set_defaults(run=_sign)
 
 
 def _add_runtime(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -407,8 +457,40 @@ def _tell_runtime(options: argparse.Namespace, described: Sequence[Mapping[str, 
 def _verify(options: argparse.Namespace) -> int:
     from packer import inspect
 
-    blobs, layers = inspect.verify(options.file)
-    print(f"{options.file}: {blobs} blobs and {layers} layers are as they were packed")
+    if options.allowed_signers is None and (options.require_signature or options.identity is not None):
+        word = "--require-signature" if options.require_signature else "--identity"
+        raise UsageError(
+            f"{word} takes --allowed-signers: who may sign is for you to say",
+            hint='it is a file with a line for each: NAME namespaces="fatpar" PUBLIC KEY; see packer verify --help',
+        )
+    found = inspect.verified(options.file, options.allowed_signers, options.identity)
+    if options.json:
+        _print_json(inspect.verified_json(options.file, found))
+        return 0
+    print(f"{options.file}: {found.blobs} blobs and {found.layers} layers are as they were packed")
+    if found.signer and found.signer.identity:
+        print(f"{options.file}: signed by {found.signer}")
+    elif found.signer and found.checked:
+        print(f"{options.file}: signed by {found.signer}, for which nobody vouched: see --allowed-signers")
+    elif found.signer:
+        said = f"{options.file}: signed by {found.signer}, as it says: no ssh-keygen is there to check it"
+        print(f"packer: warning: {said}", file=sys.stderr)
+    return 0
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from packer import signature
+
+    if options.remove:
+        signed = signature.remove(options.file, options.output)
+    else:
+        signed = signature.sign(options.file, options.key, options.output, again=options.replace)
+    if options.json:
+        _print_json(signature.signed_json(signed))
+    elif not options.quiet:
+        print(
+            f"{signed.path}: {signed.size:,} bytes, {f'signed by {signed.signer}' if signed.signer else 'not signed'}"
+        )
     return 0
 
 

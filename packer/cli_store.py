@@ -36,6 +36,11 @@ def _add_install(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--store", type=Path, metavar="DIR",
         help="where to; launches find one of another name by FATPAR_STORE (default: /var/lib/fatpar, the machine's)",
     )  # fmt: skip
+    install.add_argument(
+        "--allowed-signers", type=Path, metavar="FILE",
+        help="install it only if one of those in this file has signed it, as packer verify does",
+    )  # fmt: skip
+    install.add_argument("--identity", metavar="NAME", help="only if it was this one of them")
     install.add_argument("--json", action="store_true", help="print what came of it as JSON")
     install.set_defaults(run=_install)
 
@@ -76,8 +81,11 @@ def _print(value: Mapping[str, object]) -> None:
 def _install(options: argparse.Namespace) -> int:
     from packer import install, progress
 
+    if options.identity and not options.allowed_signers:
+        raise UsageError("--identity needs --allowed-signers", hint="packer verify --help says what is in that file")
+    trust = install.Trust(options.allowed_signers, options.identity) if options.allowed_signers else None
     with progress.showing(quiet=options.json) as bar:
-        made = install.install(options.file, options.store or install.SYSTEM_STORE, bar)
+        made = install.install(options.file, options.store or install.SYSTEM_STORE, trust, bar)
     if options.json:
         _print({"version": 1, **vars(made), "store": str(made.store), "layers": list(made.layers)})
     else:

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, mode: int = 0o666, option: str = "-o") -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, mode: int = 0o666, exact: int | None = None, option: str = "-o") -> Iterator[IO[bytes]]:
     """Write a file under a temporary name beside ``path`` and move it there at the end; on any failure nothing is left.
 
     What is being written can be read, too. An OSError that leaves the block counts as one of writing.
 
     :param mode: permissions before the user's mask.
+    :param exact: permissions whatever the mask.
     :param option: the one with which another file can be named.
     :raises PackError: if the directory cannot be written to, or the disk is full.
     """
@@ -31,13 +32,13 @@ def replacing(path: Path, *, mode: int = 0o666, option: str = "-o") -> Iterator[
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w+b") as file:
+            with open(name, "w+b", opener=lambda *_: descriptor) as file:  # so that it has a name
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             mask = os.umask(0)
             os.umask(mask)
-            temporary.chmod(mode & ~mask)
+            temporary.chmod(mode & ~mask if exact is None else exact)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packer import facts, native
+from packer import facts, native, signature
+from packer.errors import PackError
 from packer.model import EntryKind, LayerKind, NeedKind, ToolKind
 from packer.reader import Archive, check, reading
 
 if TYPE_CHECKING:
     from enum import Enum
     from pathlib import Path
+
+    from packer.signature import Signer
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -31,8 +35,18 @@ def describe(path: Path) -> dict[str, Any]:
             "tools": [_tool(archive, tool) for tool in archive.records("tool")],
             "layers": [_layer(archive, layer) for layer in archive.records("layer")],
             "slices": [_slice(archive, one) for one in archive.records("slice")],
+            "signature": _signature(archive),
             "manifest": archive.manifest,
         }
+
+
+def _signature(archive: Archive) -> dict[str, str | None] | None:
+    """Give what the signature says of itself; None if there is none. One that makes no sense has no key."""
+    block = signature.block_of(archive)
+    try:
+        return signature.stated(block).json if block else None
+    except PackError:
+        return {"key_type": None, "fingerprint": None, "identity": None}
 
 
 def _tool(archive: Archive, tool: Any) -> dict[str, Any]:
@@ -86,6 +100,7 @@ def table(described: dict[str, Any]) -> str:
         f"{described['file']}: {described['size']:,} bytes, archive {described['id']}",
         f"tools: {', '.join(tool['name'] for tool in described['tools'])}",
         f"blobs: {described['stored_blobs']:,} bytes, {described['raw_blobs']:,} unpacked",
+        *_signed(described["signature"]),
     ]
     for one in described["slices"]:
         layers = [described["layers"][index] for index in one["layers"]]
@@ -93,6 +108,14 @@ def table(described: dict[str, Any]) -> str:
         lines += ["", f"{one['name']}: {size:,} bytes unpacked", f"  needs {', '.join(needs_in_short(one['needs']))}"]
         lines += [f"  {layer['size']:>12,}  {layer['files']:>5} files  {layer['name']}" for layer in layers]
     return "\n".join(lines)
+
+
+def _signed(said: dict[str, str | None] | None) -> list[str]:
+    if said is None:
+        return []
+    if said["key_type"] is None:
+        return ["signed: in a way that this packer does not know"]
+    return [f"signed: {said['key_type']} key {said['fingerprint']}, not checked: packer verify does that"]
 
 
 def needs_in_short(needs: list[dict[str, Any]]) -> list[str]:
@@ -127,15 +150,68 @@ def version(number: int, parts: int) -> str:
     return ".".join(str(part) for part in (number >> 16, number >> 8 & 255, number & 255)[:parts])
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What was found right."""
+
+    archive_id: str
+    blobs: int
+    layers: int
+    signer: Signer | None
+    """None: not signed."""
+    checked: bool
+    """Whether the signature was: that takes OpenSSH."""
+
+
 def verify(path: Path) -> tuple[int, int]:
     """Check every digest; give the numbers of blobs and layers.
 
     :raises PackError: naming the first that is wrong.
     """
     with reading(path) as archive:
-        fault = native.ffi().new("struct fault *")
-        check(native.lib().controlverify(archive.pointer, fault), fault, path)
-        return int(archive.pointer.blob_count), int(archive.pointer.layer_count)
+        return _verify(archive, path)
+
+
+def verified(path: Path, allowed_signers: Path | None = None, identity: str | None = None) -> Verified:
+    """Check the signature, then every digest.
+
+    :param allowed_signers: who must have signed it; None: nobody need, but if somebody has, it must be of this file.
+    :param identity: who of them.
+    :raises PackError: naming the first that is wrong.
+    """
+    with reading(path) as archive:
+        signer, checked = _signer(archive, path, allowed_signers, identity)
+        return Verified(archive.id, *_verify(archive, path), signer, checked)
+
+
+def _verify(archive: Archive, path: Path) -> tuple[int, int]:
+    fault = native.ffi().new("struct fault *")
+    check(native.lib().controlverify(archive.pointer, fault), fault, path)
+    return int(archive.pointer.blob_count), int(archive.pointer.layer_count)
+
+
+def verified_json(path: Path, found: Verified) -> dict[str, Any]:
+    """Give what was verified as JSON values; ``docs/json.md`` has their form."""
+    return {
+        "version": 1,
+        "file": str(path),
+        "id": found.archive_id,
+        "blobs": found.blobs,
+        "layers": found.layers,
+        "signature": found.signer.json if found.signer else None,
+        "signature_checked": found.checked,
+    }
+
+
+def _signer(
+    archive: Archive, path: Path, allowed_signers: Path | None, identity: str | None
+) -> tuple[Signer | None, bool]:
+    block = signature.block_of(archive)
+    if allowed_signers is None and not block:
+        return None, False
+    if allowed_signers is None and not signature.available():
+        return signature.stated_in(block, path), False
+    return signature.checked(archive, path, allowed_signers, identity), True
 
 
 def extract(path: Path, directory: Path) -> None:

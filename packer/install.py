@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import native
+from packer import native, signature
 from packer.errors import PackError
 from packer.process import clean_environment
 from packer.reader import reading
@@ -31,11 +31,19 @@ class Installed:
     """Digests of those that the view leads to."""
 
 
-def install(path: Path, base: Path, progress: Progress) -> Installed:
+@dataclass(frozen=True)
+class Trust:
+    """Whose signature an archive must have."""
+
+    allowed_signers: Path
+    identity: str | None
+
+
+def install(path: Path, base: Path, trust: Trust | None, progress: Progress) -> Installed:
     """Unpack the slice that fits this machine, compile its modules, see to it that all of it is on disk.
 
     :param base: the store; made, for all to read, if need be.
-    :raises PackError: if no slice fits, or the store will not do.
+    :raises PackError: if no slice fits, the store will not do, or nobody who is trusted has signed the archive.
     """
     base = base.absolute()
     try:
@@ -43,7 +51,7 @@ def install(path: Path, base: Path, progress: Progress) -> Installed:
     except OSError as error:
         raise PackError(f"{base}: {error.strerror}") from error
     progress.say(f"unpacking {path}")
-    view, slice_name = _prepare(path, base)
+    view, slice_name = _prepare(path, base, trust)
     place = view.parent
     layers = tuple(
         line.split()[1] for line in (place / "about").read_text("utf-8", "surrogateescape").splitlines()
@@ -57,17 +65,18 @@ def install(path: Path, base: Path, progress: Progress) -> Installed:
     return Installed(base, place.name, slice_name, layers)
 
 
-def _prepare(path: Path, base: Path) -> tuple[Path, str]:
+def _prepare(path: Path, base: Path, trust: Trust | None) -> tuple[Path, str]:
     """Let the launcher's code do what a first launch does: the view's tree, and the slice."""
     lib = native.lib()
     stores, plan, fault = (native.new(f"struct {kind} *") for kind in ("stores", "plan", "fault"))
     boot = native.new("char[64]")
     lib.bootid(boot)
     lib.storesonly(stores, os.fsencode(base))
-    with reading(path):  # which tells what is wrong with it
+    with reading(path) as opened:  # which tells what is wrong with it
+        if trust:
+            signature.checked(opened, path, trust.allowed_signers, trust.identity)
         archive = native.new("struct archive *")
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        lib.archiveopen(archive, descriptor)
+        lib.archiveopen(archive, os.dup(opened.pointer.fd))  # the very file that was checked
         try:
             if lib.prepare(archive, stores, boot, plan, fault):
                 raise PackError(f"{path}: {native.text(fault.what)}", hint=native.text(fault.hint))

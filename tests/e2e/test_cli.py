@@ -39,7 +39,9 @@ def fat(place: Place, shelf: Path, *words: str | Path, **options: Any) -> Ended:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("words", [[], ["fat"], ["inspect"], ["verify"], ["extract"], ["explain"]], ids=" ".join)
+    @pytest.mark.parametrize(
+        "words", [[], ["fat"], ["inspect"], ["verify"], ["sign"], ["extract"], ["explain"]], ids=" ".join
+    )
     def test_help_fits_a_terminal(self, place: Place, words: list[str]) -> None:
         status, stdout, stderr = place.run(*words, "--help", env={"COLUMNS": "120"}).whole
         assert (status, stderr) == (0, "")

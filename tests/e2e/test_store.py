@@ -203,3 +203,26 @@ def test_no_store_yet(place: Place) -> None:
         ended = place.run("store", verb, env=env)
         assert ended.status == 0
         assert "Traceback" not in ended.stderr
+
+
+def test_only_what_was_signed_is_installed_where_that_is_asked(place: Place) -> None:
+    for name in ("release", "other"):
+        keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(place.work / name)]
+        subprocess.run(keygen, check=True, stdin=subprocess.DEVNULL)
+    key = (place.work / "release.pub").read_text()
+    (place.work / "signers").write_text(f'release@example.com namespaces="fatpar" {key}')
+    words = ("install", "one", "--store", place.root / "store", "--allowed-signers", "signers")
+    env: dict[str, str | None] = {"PATH": f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"}
+    for signed, said in ((None, "one is not signed"), ("other", "")):
+        if signed:
+            assert place.run("sign", "one", "--key", signed, env=env).status == 0
+        ended = place.run(*words, env=env)
+        assert (ended.status, ended.stdout) == (1, "")
+        assert ended.stderr.startswith(f"packer: {said}")
+        assert not (place.root / "store/v1/views").exists()
+    assert place.run("sign", "one", "--key", "release", "--replace", env=env).status == 0
+    assert place.run(*words, "--identity", "other@example.com", env=env).status == 1
+    assert place.run(*words, "--identity", "release@example.com", env=env).status == 0
+    launch(place, "one")
+    ended = place.run("install", "one", "--identity", "x", env=env)
+    assert (ended.status, ended.stderr.splitlines()[0]) == (2, "packer: --identity needs --allowed-signers")
