@@ -35,6 +35,9 @@ HERE = Path(__file__).parent
 PATIENCE = 300
 """Seconds to wait for an answer; without KVM, qemu translates what the machine executes."""
 
+KERNEL_OPTIONS = "quiet panic=-1 nokaslr mitigations=off no_timer_check random.trust_cpu=on"
+"""Stop where it cannot go on, and without KVM be quick; timers come late where the machine beneath has much to do."""
+
 Ended = tuple[int, str, str]
 """Status, stdout, stderr."""
 
@@ -107,7 +110,7 @@ class Machine:
             "-accel", "kvm" if self.kvm else "tcg", "-m", "512",
             "-nodefaults", "-no-reboot", "-display", "none", "-monitor", "none",
             "-kernel", str(self.kernel), "-initrd", str(self.work / "initrd.img"),
-            "-append", f"console=ttyS0 quiet panic=-1 nokaslr mitigations=off random.trust_cpu=on fs={filesystem}",
+            "-append", f"console=ttyS0 {KERNEL_OPTIONS} fs={filesystem}",
             "-drive", f"file={self.work}/root.img,format=raw,if=virtio,readonly=on",
             "-drive", f"file={disk},format=qcow2,if=virtio,cache=writeback",
             "-serial", f"file:{console}", "-serial", "stdio",
@@ -156,9 +159,12 @@ class Started:
         """Make directories for stores, on disk for good; once in the life of a disk."""
         self._ask("begin", stores)
 
-    def load(self) -> None:
-        """Let something else write to the disk until the power is cut."""
-        self._ask("load")
+    def load(self, hasty: bool) -> None:
+        """Let something else write to the disk until the power is cut.
+
+        :param hasty: and let the kernel write contents after seconds.
+        """
+        self._ask("load", hasty)
 
     def launch(self, tool: str, store: int) -> Ended:
         """Launch a program."""

@@ -111,8 +111,8 @@ def write(directory: Path) -> dict[str, Program]:
     """
     same = random.Random(0).randbytes(150_000)
     wheels = {
-        "small": data("small", [40 + 61 * i for i in range(160)], same),
-        "large": data("large", [30_000 + 7919 * i for i in range(24)], same),
+        "small": data("small", [40 + 97 * i for i in range(100)], same),
+        "large": data("large", [30_000 + 17_919 * i for i in range(10)], same),
         "brought": modules("brought", 60),
         "kept": modules("kept", 40),
         "late": modules("late", 40),
