@@ -6,7 +6,7 @@ of boots is that of the cuts, and one more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +14,8 @@ import pytest
 from torture import power, programs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torture.programs import Program
 
 pytestmark = pytest.mark.hosts
@@ -44,7 +46,8 @@ class Losses:
     """Files of layers and of bytecode."""
     again: int = 0
     """Cuts that took something of a store that had survived one before."""
-    lines: list[str] = field(default_factory=list)
+    say: Callable[[str], None] = lambda _: None
+    """Told after each cut what it took."""
 
     @property
     def said(self) -> str:
@@ -62,7 +65,7 @@ def look(machine: power.Started, tools: dict[str, Program], store: int, losses: 
     losses.torn += bool(left.damaged)
     losses.damaged += len(left.damaged)
     losses.empty += left.empty
-    losses.lines.append(f"after {after} s: {left.layers} layers, {len(left.damaged)} damaged, {left.empty} files empty")
+    losses.say(f"after {after} s: {left.layers} layers, {len(left.damaged)} damaged, {left.empty} files empty")
     if left.damaged:
         # where nobody looks at what a cut left, the program itself sees it: so it would see what the launcher overlooks
         assert machine.launch_trusting("first", store) != tools["first"].right
@@ -80,17 +83,22 @@ def look_again(machine: power.Started, tools: dict[str, Program], store: int, lo
     """After a second cut: both programs are launched in a store that has survived one before."""
     left = machine.census(store)
     losses.again += bool(left.damaged or left.empty)
-    losses.lines.append(f"  before it: {left.layers} layers, {len(left.damaged)} damaged, {left.empty} files empty")
+    losses.say(f"  before it: {left.layers} layers, {len(left.damaged)} damaged, {left.empty} files empty")
     for name in ("first", "second"):
         assert machine.launch(name, store) == tools[name].right
     is_whole(machine, store)
 
 
 def torture(
-    machine: power.Machine, tools: dict[str, Program], filesystem: str, load: str, delays: list[float]
+    machine: power.Machine,
+    tools: dict[str, Program],
+    filesystem: str,
+    load: str,
+    delays: list[float],
+    say: Callable[[str], None] = lambda _: None,
 ) -> Losses:
     """Cut the power after each delay."""
-    losses = Losses()
+    losses = Losses(say=say)
     disk = machine.disk(filesystem, load)
     for number in range(len(delays) + 1):
         with machine.started(disk) as running:
@@ -117,7 +125,7 @@ def test_a_first_launch_survives_a_power_cut(machine: power.Machine, tools: dict
     assert (losses.cuts, losses.torn) == (1, 1), losses
 
 
-DELAYS = {
+DELAYS: dict[str, list[float]] = {
     "busy": [1, 5, 20, 1, 5, 20],
     "idle": [1, 5, 20, 1, 5, 20],
     "hasty": [0.5, 1, 2, 3],
@@ -131,9 +139,12 @@ DELAYS = {
 def test_launches_survive_power_cuts(
     machine: power.Machine, tools: dict[str, Program], capsys: pytest.CaptureFixture[str], load: str, filesystem: str
 ) -> None:
-    losses = torture(machine, tools, filesystem, load, DELAYS[load])
-    with capsys.disabled():
-        print(f"\n{filesystem}, {load}, with{'' if machine.kvm else 'out'} KVM: {losses.said}")
-        print(*losses.lines, sep="\n")
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(text, flush=True)
+
+    say(f"\n{filesystem}, {load}, with{'' if machine.kvm else 'out'} KVM")
+    losses = torture(machine, tools, filesystem, load, DELAYS[load], say)
+    say(losses.said)
     # the names were made sure of, and the contents were not
     assert losses.torn or load != "busy"
