@@ -17,8 +17,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 PYTEST =
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
-# what tests use beside Python: sanitizers, host roots, fault injection, signatures
-DEBIAN_PACKAGES = gcc libc6-dev mmdebstrap openssh-client strace musl-tools xz-utils
+# what tests use beside Python: sanitizers, host roots, fault injection, signatures, a machine that loses its power
+DEBIAN_PACKAGES = gcc libc6-dev mmdebstrap openssh-client qemu-system-x86 qemu-utils strace musl-tools xz-utils
 
 .PHONY: help setup build demo bench lint test apps torture hosts debian-packages clean
 

@@ -40,6 +40,12 @@ istrusted(const struct work *w, const char *made)
 	return strcmp(made, "durable") == 0 || (strcmp(made, w->boot) == 0 && strcmp(made, "unknown") != 0);
 }
 
+const char *
+wholemark(const struct work *w, const char *made)
+{
+	return strcmp(w->boot, "unknown") == 0 || strcmp(made, w->boot) == 0 ? made : "durable";
+}
+
 /* whether a layer from another boot survived it: its digest is right */
 static int
 layersurvived(const struct work *w, const struct store *store, uint32_t layer, const char *id)
@@ -70,11 +76,11 @@ haslayer(const struct work *w, const struct store *store, uint32_t layer)
 		return 1;
 	}
 	if (*made && layersurvived(w, store, layer, id)) {
-		/* it was read from disk after a boot, so it is on disk; that this cannot be noted only costs another look */
+		/* that this cannot be noted only costs another look */
 		if (store->writable) {
 			/* before the mark, after which nobody looks; without the lock, too: whoever lacks bytecode makes it anew */
 			objectforget(store->layers, id);
-			objectmark(store->layers, id, strcmp(w->boot, "unknown") ? "durable" : made);
+			objectmark(store->layers, id, wholemark(w, made));
 		}
 		return 1;
 	}
@@ -87,6 +93,29 @@ static uint32_t
 layerof(const struct work *w, uint32_t i)
 {
 	return w->ar->refs[w->slice->first_layer + i];
+}
+
+int
+layerstrusted(const struct work *w, uint32_t last)
+{
+	char id[2 * DIGEST_SIZE + 1], made[64];
+	const struct store *store;
+	uint32_t i, k;
+
+	for (i = 0; i < w->slice->layer_count; i++) {
+		if (w->ar->layers[layerof(w, i)].kind == LAYER_BYTECODE)
+			continue;
+		layerid(w->ar, layerof(w, i), id);
+		for (k = 0; k <= last; k++) {
+			store = &w->stores->list[k];
+			if (store->fd < 0 || !store->writable)
+				continue;
+			objectmade(store->layers, id, made);
+			if (*made && !istrusted(w, made))
+				return 0;
+		}
+	}
+	return 1;
 }
 
 /* every file and directory takes whole blocks */
@@ -142,13 +171,23 @@ hasbytecode(const struct work *w, const struct store *store, uint32_t layer)
 	return fd >= 0;
 }
 
+/* whether all that was unpacked is on disk; asked for once */
+static int
+isondisk(const struct store *store, int *synced)
+{
+	if (!*synced)
+		*synced = syncfs(store->layers) == 0 ? 1 : -1;
+	return *synced > 0;
+}
+
 /*
  * Move unpacked bytecode beside its layer, which other programs may be using: file by file, as interpreters do it. What
- * cannot be moved is compiled when it is imported. A layer that was durable is of this boot from then on: after a crash
- * of the host it is looked at again, and its bytecode removed.
+ * cannot be moved is compiled when it is imported. Beside a layer that was durable, and that nobody looks at after a
+ * crash of the host, no name may reach the disk before its content. Where that cannot be had, the layer is of this boot
+ * from then on, and is looked at.
  */
 static void
-adoptbytecode(const struct work *w, const struct store *store, uint32_t layer, struct object *o)
+adoptbytecode(const struct work *w, const struct store *store, uint32_t layer, struct object *o, int *synced)
 {
 	const struct layer *l = &w->ar->layers[layer];
 	char id[2 * DIGEST_SIZE + 1], made[64];
@@ -162,7 +201,7 @@ adoptbytecode(const struct work *w, const struct store *store, uint32_t layer, s
 	objectmade(store->layers, id, made);
 	pyc = xasprintf("%s/pyc", id);
 	fd = openat(store->layers, pyc, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd >= 0 && strcmp(made, "durable") == 0 && strcmp(w->boot, "unknown") != 0)
+	if (fd >= 0 && strcmp(made, "durable") == 0 && strcmp(w->boot, "unknown") != 0 && !isondisk(store, synced))
 		objectmark(store->layers, id, w->boot);
 	for (i = 0; i < l->entry_count && fd >= 0; i++, before = path) {
 		path = archivestring(w->ar, w->ar->entries[l->first_entry + i].path);
@@ -230,7 +269,7 @@ addbatch(struct work *w, struct store *store, const uint32_t *layers, uint32_t c
 	struct making *making CLEANUP(freemem) = xcalloc(count, sizeof(*making));
 	struct target *targets CLEANUP(freemem) = xcalloc((size_t)count + w->slice->layer_count, sizeof(*targets));
 	char id[2 * DIGEST_SIZE + 1];
-	int failed = 0;
+	int failed = 0, synced = 0;
 	uint32_t i, n;
 
 	for (i = 0; i < count; i++)
@@ -245,7 +284,7 @@ addbatch(struct work *w, struct store *store, const uint32_t *layers, uint32_t c
 		layerid(w->ar, layers[i], id);
 		notesize(&w->ar->layers[layers[i]], &making[i].object);
 		if (!failed && w->ar->layers[layers[i]].kind == LAYER_BYTECODE)
-			adoptbytecode(w, store, layers[i], &making[i].object);
+			adoptbytecode(w, store, layers[i], &making[i].object, &synced);
 		else if (failed || objectpublish(&making[i].object, id, w->boot, 0, fault) < 0) {
 			failed = -1;
 			objectdiscard(&making[i].object);

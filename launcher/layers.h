@@ -16,6 +16,7 @@ struct work {
 	char view[33];
 	int locked;             /* no other launch works in the store, as far as locks are to be had */
 	int doubt;              /* part of the view is missing: nothing is believed that was not looked at */
+	int changed;            /* a layer has changed since the view was found whole, so its links are compared again */
 };
 
 /*
@@ -23,6 +24,15 @@ struct work {
  * of another boot only what was found whole since then is trusted
  */
 int istrusted(const struct work *, const char *made);
+
+/* the mark of what was looked at and is whole: read after a boot it is on disk, read in the one it was made in perhaps not */
+const char *wholemark(const struct work *, const char *made);
+
+/*
+ * Whether no layer of the slice, in stores up to the last one that can be written to, has to be looked at. That a view
+ * need not be looked at says nothing of its layers: one was perhaps made anew since, or has got bytecode.
+ */
+int layerstrusted(const struct work *, uint32_t last);
 
 /*
  * Find the slice's layers in the stores up to the last one; the room that those take that are nowhere, 0: none is

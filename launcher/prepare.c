@@ -69,6 +69,10 @@ findview(struct work *w, uint32_t last)
 		objectmade(w->stores->list[i].views, w->view, made);
 		if (!*made || !istrusted(w, made))
 			continue;
+		if (!layerstrusted(w, i)) {
+			w->changed = 1;
+			continue;
+		}
 		if (viewleads(w->ar, w->sel->slice, w->stores, &w->stores->list[i], w->view))
 			return &w->stores->list[i];
 		/* somebody, or a program that removes old files, took a part */
@@ -85,12 +89,12 @@ addview(struct work *w, struct store *store, struct fault *fault)
 	char made[64];
 
 	objectmade(store->views, w->view, made);
-	if (*made && istrusted(w, made))
+	if (*made && istrusted(w, made) && !w->changed)
 		return 0;
 	if (*made && viewholds(w->ar, slice, &w->host, w->verdict, &w->places, store, w->view)) {
 		objectforget(store->views, w->view);
 		viewbytecode(w->ar, slice, &w->places, store, w->view);
-		objectmark(store->views, w->view, strcmp(w->boot, "unknown") ? "durable" : made);
+		objectmark(store->views, w->view, wholemark(w, made));
 		return 0;
 	}
 	objectremovestale(store->views, w->view, made);

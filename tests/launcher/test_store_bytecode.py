@@ -15,7 +15,7 @@ from support import layers, sanitized, slices, vectors
 from support.hosts import USER, require_host
 from support.layers import SITE
 from support.packing import run_program
-from support.process import Store, traced
+from support.process import Inside, Store, traced
 from support.skips import skip_optional
 
 from packer import bytecode, sources
@@ -50,6 +50,16 @@ PART: dict[str, Content] = {
 }
 APP = "from part.one import word\nfrom part.deep import two\n\n\ndef main():\n    print(word, two.word)\n"
 PLAIN_APP = "def main():\n    print('plain')\n"
+LATER = """\
+import sys
+
+
+def main():
+    if sys.argv[1:]:
+        from part.one import word
+        from part.deep import two
+        print(word, two.word)
+"""
 
 TEXT, CODE = (0, b"text text\n", b""), (0, b"code code\n", b"")
 
@@ -335,26 +345,49 @@ def test_after_a_crash_it_is_put_there_anew_and_layers_are_kept(
         assert far.run([TOOL]).whole == CODE
         assert names(beside(store)) == PART_PYC
         assert {name: (store.base / "v1/layers" / name / "tree").stat().st_ctime_ns for name in since} == since
-        # those with bytecode are to be looked at again after the next crash
-        assert {store.made("layers", name) for name in since} == {"durable", BOOT}
+        # as the bytecode was on disk before it was put there
+        assert {store.made("layers", name) for name in since} == {"durable"}
         assert store.leftovers() == store.broken() == []
 
 
-@pytest.mark.hosts
-def test_what_is_put_beside_a_durable_layer_does_not_outlast_a_crash(
-    enter: Enter, store: Store, tmp_path: Path
-) -> None:
-    far = enter("bookworm", {write(tmp_path): TOOL, write_plain(tmp_path): PLAIN})
+def durable(far: Inside, store: Store) -> None:
+    """Launch the plain program before and after a crash."""
     assert far.run([PLAIN]).status == 0
     crash(store)
     assert far.run([PLAIN]).status == 0
     assert {store.made("layers", name) for name in store.names("layers")} == {"durable"}
-    assert far.run([TOOL]).whole == CODE
+
+
+@pytest.mark.hosts
+def test_beside_a_durable_layer_it_is_put_when_it_is_on_disk(
+    enter: Enter, store: Store, tmp_path: Path, user_home: Path
+) -> None:
+    """Nobody would look at it after a crash."""
+    far = enter("bookworm", {write(tmp_path): TOOL, write_plain(tmp_path): PLAIN})
+    durable(far, store)
+    ended, lines = traced(far, user_home, f"exec {TOOL}", "-e", "trace=syncfs,renameat")
+    assert ended.whole == CODE
+    calls = [line for line in lines if "syncfs(" in line or ".pyc" in line]
+    assert ["syncfs" in line for line in calls] == [True] + [False] * len(PART_PYC)
+    assert store.made("layers", beside(store).parents[3].name) == "durable"
+
+
+@pytest.mark.hosts
+def test_what_may_not_be_on_disk_does_not_outlast_a_crash(
+    enter: Enter, store: Store, tmp_path: Path, user_home: Path
+) -> None:
+    """Not for a program either whose view survived earlier crashes."""
+    far = enter("bookworm", {write(tmp_path): TOOL, write_plain(tmp_path, LATER): PLAIN})
+    durable(far, store)
+    ended, _ = traced(far, user_home, f"exec {TOOL}", "-e", "inject=syncfs:error=EIO")
+    assert ended.whole == CODE
+    layer = beside(store).parents[3].name
+    assert store.made("layers", layer) == BOOT
     crash(store, but="durable")
-    for name in PART_PYC:
-        path = beside(store) / name
-        path.write_bytes(path.read_bytes()[:-9])
-    assert far.run([TOOL]).whole == CODE
+    for path in beside(store).rglob("*.pyc"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert far.run([PLAIN, "more"]).whole == TEXT
+    assert store.made("layers", layer) == "durable"
     assert store.leftovers() == store.broken() == []
 
 

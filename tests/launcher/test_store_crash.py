@@ -54,7 +54,8 @@ def crash(store: Store) -> None:
     """Make it look as if the machine had been started again since: objects are older, and no plan is for this boot."""
     for kind in ("layers", "views"):
         for name in store.names(kind):
-            set_made(store, kind, name, OTHER)
+            if store.made(kind, name) != "durable":
+                set_made(store, kind, name, OTHER)
     for name in store.names("plans"):
         (store.base / "v1/plans" / name).unlink()
 
@@ -187,6 +188,28 @@ def test_an_object_that_lost_its_mark_is_made_anew(enter: Enter, store: Store, t
     assert {one for one in after if after[one][0] != before[one][0]} == {f"{kind}/{name}"}
     assert after[f"{kind}/{name}"][1] == boot()
     assert store.leftovers() == store.broken() == []
+
+
+def test_a_layer_that_was_made_anew_is_looked_at_after_the_next_crash(
+    enter: Enter, store: Store, tmp_path: Path
+) -> None:
+    """Though the view, which survived the first one, need not be."""
+    far = launched_once(enter, write(tmp_path))
+    damaged = layer_with(store, f"{SITE}/lib/part.py")
+    for _ in range(3):
+        crash(store)
+        spoil(damaged / f"tree/{SITE}/lib/part.py", b"")
+        assert far.run([TOOL]).whole == RIGHT
+        assert store.broken() == []
+        assert {made for _, made in state(store).values()} == {boot(), "durable"}
+
+
+def test_what_is_whole_in_the_boot_it_was_made_in_is_not_durable(enter: Enter, store: Store, tmp_path: Path) -> None:
+    """It was read from memory: where a part is missing all is looked at, and that says nothing of the disk."""
+    far = launched_once(enter, write(tmp_path))
+    layer_with(store, f"{SITE}/lib/part.py").rename(store.base / "taken")
+    assert far.run([TOOL]).whole == RIGHT
+    assert {made for _, made in state(store).values()} == {boot()}
 
 
 def mislead(tree: Path) -> None:

@@ -1,0 +1,1 @@
+"""What takes minutes, and is worth them before a release: ``make torture``."""
