@@ -41,6 +41,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (target < 0)
 		target = (int)fuzztarget();
+	PROMISE(!getenv("FUZZ_ALARM"), "FUZZ_ALARM is set, to see what a find looks like");
 	targets[target].run(data, size);
 	return 0;
 }

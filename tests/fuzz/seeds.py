@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import random
 import struct
 import tempfile
 import zlib
@@ -16,8 +17,6 @@ from typing import TYPE_CHECKING
 
 from support import slices, vectors
 from support.layers import SITE
-
-from packer import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,15 +74,18 @@ def _vectors() -> Iterator[tuple[str, bytes]]:
     for vector in vectors.load():
         with tempfile.TemporaryDirectory() as work:
             yield vector.name, vectors.build(vector, Path(work), padded=False)
+    program = elf({b"one": b""}, interp=b"/lib/ld.so".ljust(200, b"\0")).hex()
+    for name, said in {"needs": NEEDS, "libc": LIBC.format(program=program)}.items():
+        with tempfile.TemporaryDirectory() as work:
+            yield name, vectors.build(vectors.parse(name, said), Path(work), padded=False)
 
 
 def _slices() -> bytes:
     """A real archive: of three Pythons, with deltas, machine code, bytecode, and files that two wheels share."""
-    code = native.data("launcher-x86_64").read_bytes()[0x3000:0x5000]
     large = b"x" * 70000
 
     def wheels(number: int) -> dict[str, dict[str, str | bytes | None]]:
-        changed = b"\x7fELF" + code[:3000] + b"changed %d" % number + code[3000:]
+        changed = elf({b"one": _code(0), b"two": _code(number), b"three": _code(40)})
         return {
             "lib": {
                 f"{SITE}/lib/__init__.py": "one = 1\n" * (40 + number),
@@ -104,6 +106,49 @@ def _slices() -> bytes:
         front = Path(name) / "front"
         front.write_bytes(vectors.FRONT)
         return vectors.unpadded(slices.write(Path(name) / "tool", wanted, front).read_bytes())
+
+
+def _code(salt: int) -> bytes:
+    """What reads like machine code: the instructions that the filter looks for, and others."""
+    generator = random.Random(salt)
+    opcodes = ("e8", "e9", "ff15", "ff25", "488b05", "4c8d0d", "488b44", "0f1005", "0fb63d", "0f1f05", "90", "c3", "5f")
+
+    def operand() -> int:
+        return generator.choice((generator.randrange(-(2**12), 2**12), generator.randrange(-(2**31), 2**31)))
+
+    return b"".join(bytes.fromhex(generator.choice(opcodes)) + struct.pack("<i", operand()) for _ in range(400))
+
+
+NEEDS = """
+from good-slices
+add need kind=2 number=4
+add need kind=3 number=0x050000
+add need kind=4 name="glibc" number=0x022600
+add need kind=5 name="libc.so.6" value="GLIBC_2.38"
+add need kind=5 name="libgone.so.1" value="GONE_1"
+add need kind=6 name="libgone.so.1"
+add need kind=7 name="cp39" number=0x030b0000
+add need kind=8 number=0x030902f0
+add need kind=9 name="ssl"
+add need kind=77 name="what"
+add need kind=1 name="riscv" number=243
+set slice[1].need_count = 13
+"""
+"""Every kind of need, most of them not met: the second slice's."""
+
+LIBC = """
+layer lib wheel
+  file lib/python/site-packages/app.py "1"
+layer python interpreter
+  exec bin/python3.9 hex:{program}
+  file lib/ld.so "loader"
+slice cp39 manylinux_2_17_x86_64
+  need machine name=x86_64 number=62
+  carries python bin/python3.9
+tool hello python boot/hello.py
+set slice[0].shape = 3
+"""
+"""An interpreter that is carried with its C library."""
 
 
 # ELF files ------------------------------------------------------------------------------------------------------
@@ -189,11 +234,17 @@ def _assembled(parts: dict[str, bytes], entries: list[tuple[int, int]], nodes: i
 
 def _elves() -> Iterator[tuple[str, bytes]]:
     version = struct.pack("<I", 0x030B02F0)
-    names = {"soname": b"libone.so.1", "needed": b"libc.so.6"}
+    name, needed = b"libone.so.1", b"libc.so.6"
     yield "script", b"#!/bin/sh\n"
     yield "32-bit", b"\x7fELF\x01\x01\x01" + bytes(100)
-    yield "library", elf({b"one": b"\1\2\3\4", b"two": b""}, (b"ONE_1.0", b"ONE_1.1"), **names, runpath=b"/usr/lib")
-    yield "python", elf({b"Py_Version": version, b"one": b""}, **names, rpath=b"$ORIGIN/../lib", interp=b"/lib/ld.so")
+    yield (
+        "library",
+        elf({b"one": b"\1\2\3\4", b"two": b""}, (b"ONE_1.0", b"ONE_1.1"), soname=name, needed=needed, runpath=b"/lib"),
+    )
+    yield (
+        "python",
+        elf({b"Py_Version": version, b"one": b""}, needed=needed, rpath=b"$ORIGIN/lib", interp=b"/lib/ld.so"),
+    )
     for symbol in (b"_Py_RefTotal", b"_Py_DecRefShared"):
         yield symbol.decode(), elf({b"Py_Version": version, symbol: b""})
     for symbol in (b"PyUnicodeUCS4_AsUTF8String", b"PyUnicodeUCS2_AsUTF8String"):
@@ -204,9 +255,11 @@ def _elves() -> Iterator[tuple[str, bytes]]:
 def _files() -> list[Path]:
     """Small ELF files of the machine."""
     found = [*Path("/usr/lib").glob("*-linux-gnu/*.so*"), *Path("/usr/bin").iterdir()]
-    small = sorted(path for path in found if path.is_file() and not path.is_symlink() and path.stat().st_size <= 1 << 14)
+    small = sorted(
+        path for path in found if path.is_file() and not path.is_symlink() and path.stat().st_size <= 1 << 14
+    )
     elves = [path for path in small if path.read_bytes()[:4] == b"\x7fELF"]
-    return elves[:: max(1, len(elves) // 24)] + [native.data("launcher-x86_64").parents[2] / "build/shim-x86_64.so"]
+    return elves[:: max(1, len(elves) // 24)]
 
 
 # Plans ----------------------------------------------------------------------------------------------------------
