@@ -344,6 +344,8 @@ def _edit_records(draft: _Draft, edit: _Edit) -> None:
     table = draft.tables.setdefault(edit.root, []) if edit.root in _TABLES else []
     if edit.verb == "add":
         _add(draft, edit, table)
+    elif edit.verb == "repeat" and edit.root == "ref":
+        draft.refs += [draft.refs[edit.number]] * int(edit.words[0])
     elif edit.verb == "repeat":
         table += [_struct(edit.root, _bytes(table[edit.number])) for _ in range(int(edit.words[0]))]
     elif edit.verb == "remove":
