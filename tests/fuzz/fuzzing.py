@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import seeds
+from fuzz import seeds
 from support.hosts import USER
 
 if TYPE_CHECKING:

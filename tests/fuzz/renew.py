@@ -1,4 +1,4 @@
-"""Renews ``corpus/`` and ``coverage.toml``: ``PYTHONPATH=.:tests:tests/fuzz python tests/fuzz/renew.py``.
+"""Renews ``corpus/`` and ``coverage.toml``: ``PYTHONPATH=.:tests python -m fuzz.renew``.
 
 What long runs (``make torture``) left in ``.cache/fuzz`` is looked through for inputs that reach what no other does;
 then what all of them reach is measured and recorded, each figure rounded down to whole percents: compilers do not agree
@@ -11,8 +11,7 @@ import math
 import sys
 from pathlib import Path
 
-import fuzzing
-import seeds
+from fuzz import fuzzing, seeds
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -81,7 +81,7 @@ def _vectors() -> Iterator[tuple[str, bytes]]:
 
 
 def _slices() -> bytes:
-    """A real archive: of three Pythons, with deltas, machine code, bytecode, and files that two wheels share."""
+    """A real archive: of four Pythons, with deltas, machine code, bytecode, and files that two wheels share."""
     large = b"x" * 70000
 
     def wheels(number: int) -> dict[str, dict[str, str | bytes | None]]:
@@ -101,6 +101,8 @@ def _slices() -> bytes:
         slices.Wanted(wheels(0), "cp39", bytecode={"lib": {f"{SITE}/lib/__init__.py": b"bytecode" * 20}}),
         slices.Wanted(wheels(1), "cp311"),
         slices.Wanted(wheels(2), "cp27mu"),
+        # what it shares with the first is there already, and gets its bytecode
+        slices.Wanted(wheels(0), "cp313", bytecode={"lib": {f"{SITE}/lib/__init__.py": b"others" * 20}}),
     ]
     with tempfile.TemporaryDirectory() as name:
         front = Path(name) / "front"

@@ -6,10 +6,8 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import fuzzing
 import pytest
-import renew
-import seeds
+from fuzz import fuzzing, renew, seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +83,9 @@ def test_coverage_does_not_fall(target: str, capsys: pytest.CaptureFixture[str])
         for name in least
         if any(now < then for now, then in zip(reached[name], least[name], strict=True))
     }
-    assert not fallen, "launcher/*.c: recorded, and reached now; if it is meant: python tests/fuzz/renew.py"
+    assert not fallen, (
+        "launcher/*.c: recorded, and reached now; if it is meant: PYTHONPATH=.:tests python -m fuzz.renew"
+    )
 
 
 def test_a_find_is_reported_with_its_input(tmp_path: Path) -> None:
