@@ -4,7 +4,7 @@
 #   make demo    pack a real program and run it
 #   make test    everything: lint, types, tests (PYTEST="-k word" narrows the tests)
 #   make apps    every program of tests/apps.toml against a venv; the tests take five of them
-#   make torture everything of which the tests do a part; takes long
+#   make torture everything of which the tests do a part: hours; each fuzzer ten minutes (FATPAR_FUZZ_SECONDS=N: N seconds)
 #   make lint    ruff and mypy
 #   make bench   the figures of bench/README.md, on this machine
 #   make build   launchers and data into packer/_data, from the sources as they are now
@@ -17,8 +17,9 @@ VENV = .venv
 BIN = $(VENV)/bin
 PYTEST =
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
-# what tests use beside Python: sanitizers, host roots, fault injection, signatures, a machine that loses its power
-DEBIAN_PACKAGES = gcc libc6-dev mmdebstrap openssh-client qemu-system-x86 qemu-utils strace musl-tools xz-utils
+# what tests use beside Python: sanitizers, fuzzers, host roots, fault injection, signatures, a machine that loses its power
+DEBIAN_PACKAGES = clang gcc libc6-dev libclang-rt-dev mmdebstrap openssh-client qemu-system-x86 qemu-utils strace musl-tools \
+	xz-utils
 
 .PHONY: help setup build demo bench lint test apps torture hosts debian-packages clean
 
@@ -98,12 +99,14 @@ hosts: setup debian-packages
 
 test: lint build hosts
 	@if command -v cc >/dev/null; then $(BIN)/cmake --build build --target launcher-test; fi
+	@if command -v clang >/dev/null; then $(BIN)/cmake --build build --target launcher-fuzz; fi
 	$(BIN)/python -m pytest $(PYTEST)
 
 apps: build hosts
 	$(BIN)/python -m pytest -m apps tests/e2e/test_apps.py $(PYTEST)
 
 torture: build hosts
+	$(BIN)/cmake --build build --target launcher-test --target launcher-fuzz
 	$(BIN)/python -m pytest -m torture -s $(PYTEST)
 
 clean:

@@ -122,7 +122,18 @@ layerstrusted(const struct work *w, uint32_t last)
 static uint64_t
 roomof(const struct layer *l)
 {
-	return l->size + BLOCK * ((uint64_t)l->entry_count + 1);
+	uint64_t blocks = BLOCK * ((uint64_t)l->entry_count + 1);
+
+	return l->size > UINT64_MAX - blocks ? UINT64_MAX : l->size + blocks;
+}
+
+/* a hostile archive's sizes may be more than a number can say: then the most, for which no store has room */
+static uint64_t
+addroom(uint64_t room, const struct layer *l)
+{
+	uint64_t more = roomof(l);
+
+	return room > UINT64_MAX - more ? UINT64_MAX : room + more;
 }
 
 uint64_t
@@ -142,12 +153,12 @@ findlayers(struct work *w, uint32_t last)
 			if (w->stores->list[k].fd >= 0 && haslayer(w, &w->stores->list[k], layer))
 				w->places.layers[layer] = &w->stores->list[k];
 		if (!w->places.layers[layer])
-			missing += roomof(l);
+			missing = addroom(missing, l);
 	}
 	for (i = 0; i < w->slice->layer_count; i++) {
 		l = &w->ar->layers[layerof(w, i)];
 		if (l->kind == LAYER_BYTECODE && !w->places.layers[l->of])
-			missing += roomof(l);
+			missing = addroom(missing, l);
 	}
 	return missing;
 }

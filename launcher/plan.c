@@ -24,6 +24,9 @@
 /* a plan is a few KB; what is larger is none */
 enum { MAX_PLAN = 1 << 20, DAY = 24 * 3600 };
 
+/* the digest at the end, in hexadecimal and with its NUL */
+enum { SEAL = 2 * DIGEST_SIZE + 1 };
+
 /* a tool's kind, by its place */
 static const char TOOL_LETTERS[] = "?txo";
 
@@ -114,7 +117,7 @@ readfile(const char *base, const char *name, size_t *size)
 	int fd CLEANUP(closefd) = openplan(base, name, &st);
 	char *text;
 
-	if (fd < 0 || !S_ISREG(st.st_mode) || st.st_size > MAX_PLAN || st.st_size < 2 * DIGEST_SIZE + 1)
+	if (fd < 0 || !S_ISREG(st.st_mode) || st.st_size > MAX_PLAN || st.st_size < SEAL)
 		return NULL;
 	if (st.st_mtime + PLAN_DAYS * DAY < time(NULL) || st.st_mtime > time(NULL) + DAY)
 		return NULL;
@@ -129,8 +132,8 @@ readfile(const char *base, const char *name, size_t *size)
 static int
 iswhole(const char *text, size_t size)
 {
-	size_t body = size - (2 * DIGEST_SIZE + 1);
-	char hex[2 * DIGEST_SIZE + 1];
+	size_t body = size - SEAL;
+	char hex[SEAL];
 	uint8_t digest[DIGEST_SIZE];
 
 	sha256(text, body, digest);
@@ -187,23 +190,30 @@ parse(struct plan *p, struct reader *r)
 			return 0;
 		}
 	}
-	return s && p->view && p->tool_count;
+	return s && p->view && p->python && p->slice && p->tool_count;
+}
+
+int
+planparse(struct plan *p, char *text, size_t size)
+{
+	struct reader r = {text, text + size};
+
+	memset(p, 0, sizeof(*p));
+	if (size < SEAL || !iswhole(text, size))
+		return 0;
+	r.end -= SEAL;
+	return parse(p, &r);
 }
 
 int
 planread(struct plan *p, const char *base, const char *name)
 {
-	struct reader r;
 	size_t size;
+	char *text = readfile(base, name, &size);
 	uint32_t i;
 
-	memset(p, 0, sizeof(*p));
-	r.at = readfile(base, name, &size);
 	/* the strings are used until execve: they are never freed */
-	if (!r.at || !iswhole(r.at, size))
-		return 0;
-	r.end = r.at + size - (2 * DIGEST_SIZE + 1);
-	if (!parse(p, &r))
+	if (!text || !planparse(p, text, size))
 		return 0;
 	for (i = 0; i < p->watch_count; i++)
 		if (!watchholds(&p->watches[i]))

@@ -35,6 +35,9 @@ void planname(const struct archive *, const struct host *, const char *boot, int
 /* read a plan: 1 if it is there, whole, not too old, and all it rests on still holds; else 0 */
 int planread(struct plan *, const char *base, const char *name);
 
+/* a plan from a file's bytes, if they are one: 1, else 0. Its strings are the text's, its tables the caller's either way. */
+int planparse(struct plan *, char *text, size_t size);
+
 /* write a plan so that it is there whole or not at all; that it cannot be written changes nothing but the speed */
 void planwrite(const struct plan *, int plans, const char *name);
 

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import string
 import time
 from collections.abc import Callable, Iterator
@@ -147,6 +148,90 @@ def test_every_refusal_of_the_reader_has_a_vector() -> None:
         pattern = re.sub("%[a-z]", ".+", re.escape(detail))
         known = detail in ("%s is cut short", "index: %s %u: %s", "index: %s", "%s: %s")
         assert known or re.search(f"^{pattern}$", says, re.MULTILINE), detail
+
+
+# Digests and kinds ----------------------------------------------------------------------------------------------
+
+DIGESTS = {
+    "trailer.id": (None, "the index's digest is wrong"),
+    "trailer.front_digest": (None, "archive is damaged: the launcher has the wrong digest"),
+    "blob[0].digest": ("blobs", "archive is damaged: blob 0 has the wrong digest"),
+    "layer[0].digest": ("layers", "archive is damaged: layer modules-1.0 has the wrong digest"),
+}
+
+
+def right_digest(archive: Any, field: str) -> bytes:
+    """The one that a field has in a sound archive."""
+    table, _ = DIGESTS[field]
+    record = getattr(archive, table)[0] if table else archive.trailer
+    return bytes(record.digest if table else getattr(record, field.removeprefix("trailer.")))
+
+
+@pytest.mark.parametrize("byte", [0, 3, 4, 7, 8, 15, 16, 19, 20, 30, 31])
+@pytest.mark.parametrize("field", DIGESTS)
+def test_no_digest_is_compared_by_a_part_of_it(
+    tmp_path: Path, archive: Any, plain: Path, field: str, byte: int
+) -> None:
+    """One bit of a digest is another; all checksums and digests around it are right."""
+    with plain.open("rb") as file:
+        assert (lib().archiveopen(archive, file.fileno()), lib().archiveindex(archive)) == (0, 0)
+        digest = bytearray(right_digest(archive, field))
+        lib().archiveclose(archive)
+    digest[byte] ^= 1
+    said = f"from good-plain\nset {field} = hex:{digest.hex()}\n"
+    work = tmp_path / "again"
+    work.mkdir()
+    plain.write_bytes(vectors.build(vectors.parse("digest", said), work))
+    fault = new("struct fault *")
+    with plain.open("rb") as file:
+        opened = lib().archiveopen(archive, file.fileno()) or lib().archiveindex(archive)
+        assert opened or lib().controlverify(archive, fault) == -1
+        assert (text(archive.detail) if opened else text(fault.what)) == DIGESTS[field][1]
+
+
+KINDS = [0, 5, 6, 8, 0x100, 0x10001, 0x80000001, 0xFFFFFFFF, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK]
+KINDS += [stat.S_IFREG | 0o4755, stat.S_IFREG | 0o2755, stat.S_IFREG | stat.S_ISVTX, stat.S_IFDIR, stat.S_IFLNK]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=hex)
+def test_an_entry_is_a_file_a_program_a_link_or_a_directory(tmp_path: Path, archive: Any, kind: int) -> None:
+    """Nothing an archive says becomes a device, a socket, or a mode: those are not even numbers that it has."""
+    (tmp_path / "work").mkdir()
+    said = vectors.parse("kind", f"from good-plain\nset entry[1].kind = {kind}\n")
+    (tmp_path / "archive").write_bytes(vectors.build(said, tmp_path / "work"))
+    with (tmp_path / "archive").open("rb") as file:
+        status = lib().archiveopen(archive, file.fileno()) or lib().archiveindex(archive)
+        assert described(archive, status) == "archive is damaged: index: entry 1: its kind is not known"
+
+
+def test_what_is_extracted_has_no_mode_but_those_of_files_and_programs(
+    tmp_path: Path, archive: Any, descriptor: int
+) -> None:
+    assert (lib().archiveopen(archive, descriptor), lib().archiveindex(archive)) == (0, 0)
+    fault = new("struct fault *")
+    before = os.umask(0)
+    try:
+        assert lib().controlextract(archive, os.fsencode(tmp_path / "there"), fault) == 0
+    finally:
+        os.umask(before)
+    modes = {path.lstat().st_mode for path in (tmp_path / "there" / "modules-1.0").rglob("*")}
+    assert modes == {stat.S_IFREG | 0o444, stat.S_IFREG | 0o555, stat.S_IFLNK | 0o777, stat.S_IFDIR | 0o755}
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../out", "/tmp/out", "a/b", "app", "n" * 256])
+def test_a_layer_s_name_leads_nowhere_else(tmp_path: Path, archive: Any, name: str) -> None:
+    """It is for people, but `extract` makes a directory of it; one that stands twice has no place."""
+    for directory in ("work", "out"):
+        (tmp_path / directory).mkdir()
+    said = vectors.parse("name", f"from good-plain\nset layer[0].name = {json.dumps(name)}\n")
+    (tmp_path / "archive").write_bytes(vectors.build(said, tmp_path / "work"))
+    fault = new("struct fault *")
+    with (tmp_path / "archive").open("rb") as file:
+        assert (lib().archiveopen(archive, file.fileno()), lib().archiveindex(archive)) == (0, 0)
+        assert lib().controlextract(archive, os.fsencode(tmp_path / "out" / "there"), fault) == -1
+    improper = "archive is damaged: layer 0 has no proper name"
+    assert text(fault.what) == ("make directory app: File exists" if name == "app" else improper)
+    assert os.listdir(tmp_path / "out") == []
 
 
 # Paths ----------------------------------------------------------------------------------------------------------

@@ -192,6 +192,8 @@ def test_a_plan_can_be_put_together_by_the_format(plans: Plans) -> None:
         pytest.param([HEAD, *REST], id="no-end"),
         pytest.param([HEAD, *REST, b"zwhat", b""], id="unknown-string"),
         pytest.param([HEAD, *REST[1:], b""], id="no-view"),
+        pytest.param([HEAD, REST[0], *REST[2:], b""], id="no-interpreter"),
+        pytest.param([HEAD, *REST[:2], *REST[3:], b""], id="no-slice"),
         pytest.param([HEAD, *REST[:3], b""], id="no-tool"),
         pytest.param([HEAD, *REST[:4]], id="tool-without-a-target"),
         pytest.param([HEAD, *REST, b"w1 2 3", b"/path", b""], id="too-few-numbers"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -161,6 +162,55 @@ def test_the_second_time_nothing_is_made(archive: Path, place: Path) -> None:
     second = prepare(archive)
     assert second == first
     assert {path: path.lstat().st_ino for path in place.rglob("*") if "plans" not in path.parts} == before
+
+
+# 2^40 bytes in blobs of which none is there
+BOMB = """
+add blob data=x raw_size=0x1000000 encoding=1
+repeat blob[1] 65535
+add content blob=1 offset=0 size=0x10000000000
+"""
+MANY = "\n".join(f'add entry kind=1 path="{number:04}" value=5' for number in range(4096))
+"""As files of 2^52 bytes together."""
+
+
+@pytest.mark.parametrize(
+    ("more", "megabytes"),
+    [
+        pytest.param("set entry[5].value = 5\nset layer[1].size = 0x10000000000", 1 << 20, id="one-file"),
+        # a slice that names the layer 4096 times: 2^64
+        pytest.param(
+            f"""{MANY}
+set layer[1].first_entry = 7
+set layer[1].entry_count = 4096
+set layer[1].size = 0x10000000000000
+repeat ref[0] 1
+repeat ref[2] 1
+repeat ref[1] 4096
+set slice[0].first_layer = 4
+set slice[0].layer_count = 4098
+""",
+            1 << 44,
+            id="more-than-a-number-can-say",
+        ),
+    ],
+)
+def test_a_bomb_is_told_by_its_size_before_it_is_unpacked(
+    place: Path, tmp_path: Path, more: str, megabytes: int
+) -> None:
+    """What the files of a slice take is asked of the store first, and it has no such room."""
+    archive = tmp_path / "archive"
+    archive.write_bytes(vectors.build(vectors.parse("bomb", f"{WRITTEN}{BOMB}{more}"), tmp_path / "work"))
+    prepared = prepare(archive)
+    assert prepared
+    store = place / "store"
+    assert prepared.failed == -1
+    said = re.match(
+        rf"no directory to unpack to: {re.escape(str(store))} \((\d+) MB are needed, \d+ MB are free\)", prepared.fault
+    )
+    assert said, prepared.fault
+    assert megabytes <= int(said[1]) < megabytes + 100
+    assert os.listdir(store / "v1" / "layers") == os.listdir(store / "v1" / "views") == []
 
 
 def hostile(sound: bytes, seed: int) -> list[bytes]:

@@ -119,14 +119,17 @@ def _statement(head: tuple[str, ...], lines: Sequence[str]) -> Statement:
     return Statement(head, below, "".join(f"{line[2:]}\n" for line in lines))
 
 
-def build(vector: Vector, work: Path, front: bytes = FRONT) -> bytes:
+def build(vector: Vector, work: Path, front: bytes = FRONT, *, padded: bool = True) -> bytes:
     """The archive's bytes.
 
     :param work: an empty directory.
     :param front: what stands where the launcher does.
+    :param padded: whether the writer's padding follows it.
     """
     statements = _inherited(vector)
     draft = _taken_apart(_written(statements, work, b"" if vector.alone else front))
+    if not padded:
+        draft.front = draft.front.rstrip(b"\0")
     edits: dict[str, list[_Edit]] = {phase: [] for phase in _PHASES}
     for one in statements:
         if one.verb not in (*_DESCRIPTION, *_EXPECTATIONS, "alone"):
@@ -341,6 +344,8 @@ def _edit_records(draft: _Draft, edit: _Edit) -> None:
     table = draft.tables.setdefault(edit.root, []) if edit.root in _TABLES else []
     if edit.verb == "add":
         _add(draft, edit, table)
+    elif edit.verb == "repeat" and edit.root == "ref":
+        draft.refs += [draft.refs[edit.number]] * int(edit.words[0])
     elif edit.verb == "repeat":
         table += [_struct(edit.root, _bytes(table[edit.number])) for _ in range(int(edit.words[0]))]
     elif edit.verb == "remove":
@@ -522,6 +527,18 @@ def with_index(file: bytes, raw: bytes) -> bytes:
     frame = _frame(raw, sized=True)
     trailer = _trailer(file[: before.front_size], before.index_offset, frame, len(raw), b"")
     return file[: before.index_offset] + frame + _bytes(trailer)
+
+
+def unpadded(file: bytes) -> bytes:
+    """The archive without what stands before its first blob."""
+    before, raw = _struct("trailer", file[-128:]), bytearray(index_of(file))
+    for section in _records("section", bytes(raw[8:]), _struct("index_head", bytes(raw[:8])).section_count):
+        for at in range(section.offset, section.offset + section.size, 72) if _NAMES[section.id] == "blob" else ():
+            moved = int.from_bytes(raw[at : at + 8], "little") - before.front_size
+            raw[at : at + 8] = moved.to_bytes(8, "little")
+    frame = _frame(bytes(raw), sized=True)
+    offset = before.index_offset - before.front_size
+    return file[before.front_size : before.index_offset] + frame + _bytes(_trailer(b"", offset, frame, len(raw), b""))
 
 
 _NUMBERS = (0, 1, 2, 3, 4, 5, 7, 8, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
