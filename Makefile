@@ -4,6 +4,7 @@
 #   make demo    pack a real program and run it
 #   make test    everything: lint, types, tests (PYTEST="-k word" narrows the tests)
 #   make apps    every program of tests/apps.toml against a venv; the tests take five of them
+#   make torture what takes too long for the tests
 #   make lint    ruff and mypy
 #   make bench   the figures of bench/README.md, on this machine
 #   make build   launchers and data into packer/_data, from the sources as they are now
@@ -16,10 +17,10 @@ VENV = .venv
 BIN = $(VENV)/bin
 PYTEST =
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
-# what tests use beside Python: sanitizers, host roots, fault injection
-DEBIAN_PACKAGES = gcc libc6-dev mmdebstrap strace musl-tools xz-utils
+# what tests use beside Python: sanitizers, host roots, fault injection, a network filesystem
+DEBIAN_PACKAGES = gcc libc6-dev mmdebstrap strace musl-tools xz-utils sshfs openssh-sftp-server
 
-.PHONY: help setup build demo bench lint test apps hosts debian-packages clean
+.PHONY: help setup build demo bench lint test apps torture hosts debian-packages clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -101,6 +102,9 @@ test: lint build hosts
 
 apps: build hosts
 	$(BIN)/python -m pytest -m apps tests/e2e/test_apps.py $(PYTEST)
+
+torture: build hosts
+	$(BIN)/python -m pytest -m torture $(PYTEST)
 
 clean:
 	rm -rf build packer/_data

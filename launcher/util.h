@@ -17,6 +17,9 @@ void *xrealloc(void *, size_t);
 char *xstrdup(const char *);
 char *xasprintf(const char *, ...) PRINTFLIKE(1, 2);
 
+/* read exactly n bytes: 0, or -1 with errno, which is 0 at the end of the file */
+int readat(int fd, void *, size_t n, uint64_t offset);
+
 struct fault;
 /* record a failure; a format that ends in a colon gets the text of errno; always -1 */
 int fail(struct fault *, int status, const char *, ...) PRINTFLIKE(3, 4);
