@@ -5,6 +5,7 @@ The two speak through pipes, so no daemon and no port is needed; the bytes pass 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -108,10 +109,8 @@ def _received(source: socket.socket) -> bytes:
 
 
 def _shut(one: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the other side was faster
         one.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other side was faster
 
 
 @contextmanager
@@ -125,10 +124,10 @@ def mounted(served: Path, mount: Path) -> Iterator[NetworkFilesystem]:
     near, far = socket.socketpair(), socket.socketpair()
     options = "passive,allow_other"
     with (
-        subprocess.Popen([program], stdin=far[1], stdout=far[1]) as server,
+        subprocess.Popen([program], stdin=far[1].fileno(), stdout=far[1].fileno()) as server,
         subprocess.Popen(
             ["sshfs", "-f", "-o", options, f":{served}", str(mount)],
-            stdin=near[1], stdout=near[1], stderr=subprocess.DEVNULL,
+            stdin=near[1].fileno(), stdout=near[1].fileno(), stderr=subprocess.DEVNULL,
         ) as client,
     ):  # fmt: skip
         near[1].close()

@@ -226,6 +226,8 @@ LOADED = 700_000
 """Bytes after which the launcher is in memory, whatever the kernel reads ahead; before, the kernel itself may end the
 process, as it ends any executable whose pages cannot be had."""
 
+MOMENTS = 30
+
 GONE = re.compile(
     rb"tool: archive cannot be read to its end: [A-Z][\w ]+\n"
     rb"tool: hint: is the filesystem that it lies on still there\? the next launch begins anew\n"
@@ -286,9 +288,9 @@ def test_the_server_is_killed_at_any_moment(for_all: Path, tmp_path: Path, host:
     """As far as this host's slice is read: the rest of the file nobody asks for."""
     needed = served_to(scene_of(host, for_all, made(tmp_path, "whole")))
     size = for_all.stat().st_size
-    for number in range(60):
+    for number in range(MOMENTS):
         scene = scene_of(host, for_all, made(tmp_path, str(number)))
-        killed_at(scene, 0.97 * needed / size * number / 60)
+        killed_at(scene, 0.97 * needed / size * number / MOMENTS)
         shutil.rmtree(scene.home)
 
 
