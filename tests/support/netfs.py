@@ -123,6 +123,8 @@ def mounted(served: Path, mount: Path) -> Iterator[NetworkFilesystem]:
     assert program is not None
     near, far = socket.socketpair(), socket.socketpair()
     options = "passive,allow_other"
+    if "no_contain_symlinks" in subprocess.run(["sshfs", "--help"], capture_output=True, text=True, check=False).stdout:
+        options += ",no_contain_symlinks"  # newer ones refuse absolute links by default
     with (
         subprocess.Popen([program], stdin=far[1].fileno(), stdout=far[1].fileno()) as server,
         subprocess.Popen(
