@@ -22,29 +22,6 @@ static const uint8_t magic[8] = {0x89, 'f', 'a', 't', 'p', 'a', 'r', '\n'};
 
 #define DETAIL(ar, ...) (snprintf((ar)->detail, sizeof((ar)->detail), __VA_ARGS__), ARCHIVE_DAMAGED)
 
-/* read exactly n bytes: 0, or -1 with errno, which is 0 at the end of the file */
-static int
-readall(int fd, void *buf, size_t n, uint64_t offset)
-{
-	char *p = buf;
-	ssize_t k;
-
-	while (n) {
-		k = pread(fd, p, n, (off_t)offset);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0) {
-			if (k == 0)
-				errno = 0;
-			return -1;
-		}
-		p += k;
-		n -= (size_t)k;
-		offset += (uint64_t)k;
-	}
-	return 0;
-}
-
 static enum archive_status
 readfailed(struct archive *ar, const char *what)
 {
@@ -72,7 +49,7 @@ archiveopen(struct archive *ar, int fd)
 	}
 	ar->file_size = (uint64_t)st.st_size;
 	end = ar->file_size - TRAILER_SIZE;
-	if (readall(fd, t, sizeof(*t), end) < 0)
+	if (readat(fd, t, sizeof(*t), end) < 0)
 		return readfailed(ar, "trailer");
 	if (memcmp(t->magic, magic, sizeof(magic)) != 0) {
 		snprintf(ar->detail, sizeof(ar->detail), "it does not end in a trailer");
@@ -93,6 +70,18 @@ archiveopen(struct archive *ar, int fd)
 	if (t->index_raw_size > MAX_INDEX || t->index_size > MAX_INDEX)
 		return DETAIL(ar, "the index is larger than %d bytes", MAX_INDEX);
 	return ARCHIVE_OK;
+}
+
+int
+archivestill(const struct archive *ar)
+{
+	struct trailer now;
+	struct stat st;
+
+	if (fstat(ar->fd, &st) < 0 || readat(ar->fd, &now, sizeof(now), ar->file_size - sizeof(now)) < 0)
+		return 0;
+	errno = 0;
+	return (uint64_t)st.st_size == ar->file_size && memcmp(&now, &ar->trailer, sizeof(now)) == 0;
 }
 
 void
@@ -140,7 +129,7 @@ archiveblob(struct archive *ar, uint32_t index, uint8_t *buf)
 	const struct blob *b = &ar->blobs[index];
 	char what[40];
 
-	if (readall(ar->fd, buf, b->stored_size, b->offset) < 0) {
+	if (readat(ar->fd, buf, b->stored_size, b->offset) < 0) {
 		snprintf(what, sizeof(what), "blob %u", (unsigned)index);
 		return readfailed(ar, what);
 	}
@@ -159,7 +148,7 @@ archivefront(struct archive *ar)
 	sha256start(&sum);
 	for (; left; left -= n, at += n) {
 		n = left < sizeof(buf) ? (size_t)left : sizeof(buf);
-		if (readall(ar->fd, buf, n, at) < 0)
+		if (readat(ar->fd, buf, n, at) < 0)
 			return readfailed(ar, "launcher");
 		sha256add(&sum, buf, n);
 	}
@@ -253,7 +242,7 @@ archiveindex(struct archive *ar)
 	uint8_t digest[DIGEST_SIZE];
 	size_t n;
 
-	if (readall(ar->fd, stored, t->index_size, t->index_offset) < 0)
+	if (readat(ar->fd, stored, t->index_size, t->index_offset) < 0)
 		return readfailed(ar, "index");
 	sha256(stored, t->index_size, digest);
 	if (memcmp(digest, t->id, sizeof(digest)) != 0)

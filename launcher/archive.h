@@ -51,6 +51,9 @@ enum archive_status archiveopen(struct archive *, int fd);
 /* read, decode and check the index: after ARCHIVE_OK every reference in the tables is in bounds */
 enum archive_status archiveindex(struct archive *);
 
+/* whether the file is the one that archiveopen found; if not, errno tells why, or is 0 */
+int archivestill(const struct archive *);
+
 void archiveclose(struct archive *);
 
 /* one sentence for a status other than ARCHIVE_OK */

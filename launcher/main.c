@@ -2,6 +2,7 @@
  * The launcher: decides what to execute, makes it ready if it is not, and becomes it. Memory and descriptors are left
  * to the kernel, since the program ends or is replaced in a moment.
  */
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +45,17 @@ complain(const struct fault *fault)
 	if (*fault->hint)
 		fprintf(stderr, "%s: hint: %s\n", name, fault->hint);
 	return fault->status;
+}
+
+/* reads of a file whose server is gone may end early, or bring zeros: it only looks damaged then */
+static void
+blame(const struct archive *ar, struct fault *fault)
+{
+	if (fault->status != STATUS_LAUNCHER || archivestill(ar))
+		return;
+	fail(fault, STATUS_LAUNCHER, "archive cannot be read to its end: %s",
+	     errno ? strerror(errno) : "it is no longer the file that was opened");
+	snprintf(fault->hint, sizeof(fault->hint), "is the filesystem that it lies on still there? the next launch begins anew");
 }
 
 /* the plan of an earlier launch, in the stores' order; its name has PATH in it only if PATH had a part in it */
@@ -111,8 +123,10 @@ main(int argc, char *argv[])
 		execplan(&plan, argc, argv, &fault);
 
 	/* cold */
-	if (prepare(&ar, &stores, boot, &plan, &fault) < 0)
+	if (selfkeep(fd, &fault) < 0 || prepare(&ar, &stores, boot, &plan, &fault) < 0) {
+		blame(&ar, &fault);
 		return complain(&fault);
+	}
 	execplan(&plan, argc, argv, &fault);
 	return complain(&fault);
 }

@@ -4,3 +4,10 @@
  */
 struct fault;
 int selfopen(const char *argv0, struct fault *);
+
+/*
+ * Have what is executed in memory of the process, not in pages that the kernel fetches from the file when they are
+ * needed: one that a network filesystem no longer gives is a SIGBUS. -1 with the fault if the file cannot be read; where
+ * the system forbids such memory, all stays as it is.
+ */
+int selfkeep(int fd, struct fault *);

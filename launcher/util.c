@@ -119,6 +119,28 @@ xasprintf(const char *fmt, ...)
 }
 
 int
+readat(int fd, void *buf, size_t n, uint64_t offset)
+{
+	char *p = buf;
+	ssize_t k;
+
+	while (n) {
+		k = pread(fd, p, n, (off_t)offset);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0) {
+			if (k == 0)
+				errno = 0;
+			return -1;
+		}
+		p += k;
+		n -= (size_t)k;
+		offset += (uint64_t)k;
+	}
+	return 0;
+}
+
+int
 fail(struct fault *fault, int status, const char *fmt, ...)
 {
 	int saved = errno;

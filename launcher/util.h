@@ -23,6 +23,9 @@ char *xasprintf(const char *, ...) PRINTFLIKE(1, 2);
 /* write all of it: 0, or -1 with errno, as when the disk becomes full in the middle */
 int writeall(int fd, const void *, size_t);
 
+/* read exactly n bytes: 0, or -1 with errno, which is 0 at the end of the file */
+int readat(int fd, void *, size_t n, uint64_t offset);
+
 struct fault;
 /* record a failure; a format that ends in a colon gets the text of errno; always -1 */
 int fail(struct fault *, int status, const char *, ...) PRINTFLIKE(3, 4);

@@ -104,6 +104,20 @@ def test_a_blob_that_goes_away_meanwhile_is_damaged(archive: Any, descriptor: in
     lib().blobsclose(blobs)
 
 
+@pytest.mark.parametrize("how", ["shorter", "longer", "other"])
+def test_a_file_that_is_another_meanwhile_is_told_from_a_damaged_one(archive: Any, descriptor: int, how: str) -> None:
+    """A network filesystem whose server is gone may say that a file has ended."""
+    assert lib().archiveopen(archive, descriptor) == lib().ARCHIVE_OK
+    assert lib().archivestill(archive) == 1
+    size = archive.file_size
+    if how == "other":
+        os.pwrite(descriptor, b"x", size - 60)
+    else:
+        os.ftruncate(descriptor, size - 1 if how == "shorter" else size + 1)
+    ffi().errno = 5
+    assert (lib().archivestill(archive), ffi().errno) == (0, 0)
+
+
 def test_what_the_system_does_not_give_is_no_damage(archive: Any, plain: Path) -> None:
     closed = os.open(plain, os.O_RDONLY)
     os.close(closed)
