@@ -25,7 +25,7 @@ for turn in range(1 << 30):
         file.write(os.urandom(5000))
         file.flush()
         os.fsync(file.fileno())
-    with open(f"/mnt/load/large-{turn % 64}", "wb") as file:
+    with open(f"/mnt/load/large-{turn % 16}", "wb") as file:
         file.write(bytes(300000))
     time.sleep(0.05)
 """
@@ -41,14 +41,13 @@ def begin(stores: int) -> None:
     os.sync()
 
 
-def load(hasty: bool) -> None:
+def load(seconds: int) -> None:
     """Start to write.
 
-    :param hasty: contents are written to disk after seconds, and not half a minute: some are there, others are not.
+    :param seconds: for how long the kernel may keep contents in memory.
     """
-    if hasty:
-        Path("/proc/sys/vm/dirty_expire_centisecs").write_text("200")
-        Path("/proc/sys/vm/dirty_writeback_centisecs").write_text("50")
+    Path("/proc/sys/vm/dirty_expire_centisecs").write_text(str(seconds * 100))
+    Path("/proc/sys/vm/dirty_writeback_centisecs").write_text("50")
     subprocess.Popen([sys.executable, "-I", "-c", LOAD])
 
 

@@ -159,12 +159,12 @@ class Started:
         """Make directories for stores, on disk for good; once in the life of a disk."""
         self._ask("begin", stores)
 
-    def load(self, hasty: bool) -> None:
+    def load(self, seconds: int) -> None:
         """Let something else write to the disk until the power is cut.
 
-        :param hasty: and let the kernel write contents after seconds.
+        :param seconds: for how long the kernel may keep contents in memory.
         """
-        self._ask("load", hasty)
+        self._ask("load", seconds)
 
     def launch(self, tool: str, store: int) -> Ended:
         """Launch a program."""

@@ -89,6 +89,11 @@ def look_again(machine: power.Started, tools: dict[str, Program], store: int, lo
     is_whole(machine, store)
 
 
+KEPT = {"busy": 600, "hasty": 2}
+"""For how long the kernel keeps contents in memory while something else has names committed: so long, as on a laptop on
+battery, that a cut takes nearly all of them, however slow the machine is; so short that some are on disk."""
+
+
 def torture(
     machine: power.Machine,
     tools: dict[str, Program],
@@ -110,8 +115,8 @@ def torture(
                 look(running, tools, number - 1, losses, delays[number - 1])
             if number == len(delays):
                 break
-            if load != "idle":
-                running.load(hasty=load == "hasty")
+            if load in KEPT:
+                running.load(KEPT[load])
             if number > 0:
                 assert running.launch("second", number - 1) == tools["second"].right
             assert running.launch("first", number) == tools["first"].right
