@@ -193,9 +193,9 @@ FORMS: dict[str, Callable[[Place], Form]] = {
     "pex --venv": pex("--venv"),
     "shiv": shiv,
     "zipapp": zipapp,
-    "PyInstaller --onefile": pyinstaller("onefile"),
-    "PyInstaller --onedir": pyinstaller("onedir"),
-    "squashfs, squashfuse": squashfs,
+    "PyInstaller onefile": pyinstaller("onefile"),
+    "PyInstaller onedir": pyinstaller("onedir"),
+    "squashfuse": squashfs,
 }
 
 
@@ -309,7 +309,7 @@ def run_once(place: Place, form: Form, loss: str, *, dropped: bool) -> Outcome:
                 outcome.stderr = stderr.read().decode(errors="replace")
     finally:
         memory.close()
-    if outcome.status is not None:
+    if outcome.status is not None and outcome.status >= 0:
         shown = 'raise RuntimeError("the end")' in outcome.stderr
         outcome.steps["traceback"] = "ok" if shown else (outcome.stderr.strip().splitlines() or ["nothing"])[-1]
     return outcome
@@ -381,15 +381,16 @@ def verdict(found: Outcome, wanted: Outcome) -> str:
     :param wanted: the program's outcome where nothing is lost.
     """
     wrong = [step for step, result in wanted.steps.items() if found.steps.get(step, "") and found.steps[step] != result]
-    stopped = next((step for step, result in found.steps.items() if not result), "its end")
-    said = f"{len(wrong)} of {len(wanted.steps)} fail" if wrong else ""
+    ended = "at its end" if found.steps else "at its start"
+    stopped = next((f"in {step}" for step, result in found.steps.items() if not result), ended)
+    said = f"{', '.join(wrong) if len(wrong) < 4 else len(wrong)} fail" if wrong else ""
     if found.status is None:
-        return ", ".join(filter(None, (said, f"hangs in {stopped}")))
+        return ", ".join(filter(None, (said, f"hangs {stopped}")))
     if found.status in (-signal.SIGBUS, -signal.SIGSEGV, 128 + signal.SIGBUS, 128 + signal.SIGSEGV):
         number = -found.status if found.status < 0 else found.status - 128
-        return ", ".join(filter(None, (said, f"{signal.Signals(number).name} in {stopped}")))
+        return ", ".join(filter(None, (said, f"{signal.Signals(number).name} {stopped}")))
     if not said and (found.status != wanted.status or found.steps.keys() != wanted.steps.keys()):
-        return f"ends with {found.status} in {stopped}"
+        return f"ends with {found.status} {stopped}"
     return said or "works"
 
 
@@ -444,8 +445,9 @@ def measure(work: Path, only: Sequence[str], *, quiet: bool) -> Findings:
 
 def show_cells(cells: Mapping[str, Sequence[str]]) -> Table:
     """A row per tool."""
-    columns = ["the network is well", "killed", "killed, memory dropped", "frozen", "frozen, memory dropped"]
-    shown = table("what the program does when its server is killed or frozen after it is up", "packed by", *columns)
+    columns = ["well", "killed", "killed, dropped", "frozen", "frozen, dropped"]
+    title = "what the program does when its server is killed or frozen, and its cached memory dropped, after it is up"
+    shown = table(title, "packed by", *columns)
     for name, row in cells.items():
         shown.add_row(name, *row)
     return shown
@@ -473,10 +475,10 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory.resolve()))
     try:
         found = measure(work, options.only, quiet=options.json)
+        tell(found.values, [], before, as_json=options.json)
     finally:
         run(["chmod", "-R", "u+w", str(work)])
         shutil.rmtree(work)
-    tell(found.values, [], before, as_json=options.json)
 
 
 if __name__ == "__main__":
