@@ -34,7 +34,8 @@ ERRORS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Calls that touch files, and what their disk can do to them."""
 
-REMOVING = ("unlink", "unlinkat", "rmdir")
+REMOVING = ("unlink", "unlinkat", "rmdir", "getdents64")
+"""What is to be removed and cannot be stays."""
 
 Choice: TypeAlias = "Callable[[list[Case]], list[Case]]"
 
@@ -100,8 +101,9 @@ class Runs:
             match = re.match(r"(\d+) +(\w+)\(", line)
             if match:
                 numbers[match[1], match[2]] += 1
-                # not what is only looked at, as each of the directories that are searched for modules
-                if str(place.root) in line and not ("openat" in line and "O_RDONLY" in line):
+                # not what is only looked at, as the directories that Python searches for modules
+                looked_at = f"{match[2]}(3<{place.work}>" in line or ("openat" in line and "O_RDONLY" in line)
+                if str(place.root) in line and not looked_at:
                     found.add((match[2], numbers[match[1], match[2]]))
         shutil.rmtree(place.root)
         return [Case(call, number, fault) for call, number in sorted(found) for fault in (KILL, *ERRORS[call])]
