@@ -10,7 +10,6 @@ from support import calls, launches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support.calls import Case
 
@@ -43,7 +42,9 @@ def some(step: int, seed: int) -> launches.Choice:
     return choose
 
 
-@pytest.mark.parametrize(("scenario", "step"), [("first", STEP), ("warm", 2), ("reboot", 8), ("bytecode", 8), ("damaged", 16)])
+@pytest.mark.parametrize(
+    ("scenario", "step"), [("first", STEP), ("warm", 2), ("reboot", 8), ("bytecode", 8), ("damaged", 16)]
+)
 def test_killed_or_failed_at_any_call_a_launch_leaves_a_store_that_works(
     benches: list[launches.Bench], scenario: str, step: int
 ) -> None:

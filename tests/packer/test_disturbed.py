@@ -1,4 +1,4 @@
-"""Whatever stops the packer or fails it, its output is the old one or the new one: a part of that here, all with -m torture."""
+"""Whatever stops the packer or fails it, its output is the old one or the new one: here a part, all with -m torture."""
 
 from __future__ import annotations
 

@@ -246,7 +246,9 @@ def check_published(store: Store, model: Model, known: Sequence[str]) -> None:
         assert set(os.listdir(store.base / "v1/layers" / name)) <= {"tree", "made", "pyc"}
     for name, tree in views(store).items():
         wanted = model.views[name]
-        assert tree == wanted, {at: (tree.get(at), wanted.get(at)) for at in {*tree, *wanted} if tree.get(at) != wanted.get(at)}
+        assert tree == wanted, {
+            at: (tree.get(at), wanted.get(at)) for at in {*tree, *wanted} if tree.get(at) != wanted.get(at)
+        }
 
 
 def views(store: Store) -> dict[str, dict[str, object]]:
@@ -299,9 +301,7 @@ def benches(directory: Path, host: str, tag: str) -> Iterator[list[Bench]]:
         yield [Bench(far) for far in entered]
 
 
-def every(
-    at: Sequence[Bench], scenario: Scenario, choose: Choice = list
-) -> Counter[tuple[str, str, str]]:
+def every(at: Sequence[Bench], scenario: Scenario, choose: Choice = list) -> Counter[tuple[str, str, str]]:
     """Check the cases of a launch that are chosen of all there are.
 
     :return: how many by call, fault and how the launch ended.
@@ -325,9 +325,13 @@ def every(
 
     with ThreadPoolExecutor(len(at)) as pool:
         outcomes = list(pool.map(check, chosen))
-    wrong = [f"{scenario.name} {case}: {said}" for case, said in zip(chosen, outcomes) if said.startswith("WRONG")]
+    wrong = [
+        f"{scenario.name} {case}: {said}"
+        for case, said in zip(chosen, outcomes, strict=True)
+        if said.startswith("WRONG")
+    ]
     assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
-    return Counter((case.call, case.fault, said) for case, said in zip(chosen, outcomes))
+    return Counter((case.call, case.fault, said) for case, said in zip(chosen, outcomes, strict=True))
 
 
 def table(found: Counter[tuple[str, str, str]]) -> str:
@@ -335,5 +339,7 @@ def table(found: Counter[tuple[str, str, str]]) -> str:
     lines = []
     for call, fault in sorted({key[:2] for key in found}):
         said = {key[2]: number for key, number in found.items() if key[:2] == (call, fault)}
-        lines.append(f"{call:16} {fault:8} {sum(said.values()):4}  " + ", ".join(f"{n} {s}" for s, n in sorted(said.items())))
+        lines.append(
+            f"{call:16} {fault:8} {sum(said.values()):4}  " + ", ".join(f"{n} {s}" for s, n in sorted(said.items()))
+        )
     return "\n".join([*lines, f"{sum(found.values())} cases"])

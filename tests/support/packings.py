@@ -29,7 +29,8 @@ SAID = {"EIO": "Input/output error|I/O error|cannot be read|damaged", "ENOSPC": 
 _READ, _NEW = ("EIO",), ("EIO", "ENOSPC")
 ERRORS: Mapping[str, tuple[str, ...]] = {
     "openat": _NEW, "mkdir": _NEW, "mkdirat": _NEW, "write": _NEW, "rename": _NEW, "renameat": _NEW, "fsync": _NEW,
-    "symlinkat": _NEW, "linkat": _NEW, "chmod": _NEW, "fchmod": _NEW, "utimensat": _NEW, "unlink": _READ, "unlinkat": _READ,
+    "symlinkat": _NEW, "linkat": _NEW, "chmod": _NEW, "fchmod": _NEW, "utimensat": _NEW,
+    "unlink": _READ, "unlinkat": _READ,
     "rmdir": _READ, "read": _READ, "pread64": _READ, "getdents64": _READ, "close": _NEW,
 }  # fmt: skip
 """Calls that touch files, and what their disk can do to them."""
@@ -42,7 +43,7 @@ Choice: TypeAlias = "Callable[[list[Case]], list[Case]]"
 
 @dataclass(frozen=True)
 class Command:
-    """What the packer does in a place with ``script.py``, ``old``, ``new`` and ``patch``, and with ``out`` as it was."""
+    """What the packer does in a place with ``script.py``, ``old``, ``new`` and ``patch``, and ``out`` as it was."""
 
     arguments: tuple[str, ...]
     output: str = "out"
@@ -70,7 +71,7 @@ class Runs:
         self._root = root
         self._model = Place(root / "model")
         work = self._model.work
-        # a shared object file would be filtered and so on; a program of text is enough to have blobs, an index and a patch
+        # a program of text is enough to have blobs, an index and a patch
         lines = "".join(f"def f{number}(x):\n    return x + {number}\n\n\n" for number in range(300))
         for name in ("old", "new"):
             (work / "script.py").write_text(f"{lines}print({name!r})\n")
@@ -172,9 +173,9 @@ class Runs:
 
         with ThreadPoolExecutor(WORKERS) as pool:
             outcomes = list(pool.map(check, chosen))
-        wrong = [f"{case}: {said}" for case, said in zip(chosen, outcomes) if said.startswith("WRONG")]
+        wrong = [f"{case}: {said}" for case, said in zip(chosen, outcomes, strict=True) if said.startswith("WRONG")]
         assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
-        return Counter((case.call, case.fault, said) for case, said in zip(chosen, outcomes))
+        return Counter((case.call, case.fault, said) for case, said in zip(chosen, outcomes, strict=True))
 
     def killed(self, times: int, seed: int) -> Counter[str]:
         """Kill at random moments: how often what output was there then."""
@@ -243,7 +244,9 @@ def on_small_disk(runs: Runs, which: str, pages: int | None) -> tuple[Ended, str
     there = [path for path in disk.rglob("*") if path.is_file()]
     used = sum(-(-path.stat().st_size // PAGE) for path in there)
     options = f"nr_inodes={len(there) + 1}" if pages is None else f"size={(used + pages) * PAGE}"
-    ended = place.run(*runs.command.arguments, prefix=["unshare", "--mount", "sh", "-euc", FULL, "sh", str(disk), options])
+    ended = place.run(
+        *runs.command.arguments, prefix=["unshare", "--mount", "sh", "-euc", FULL, "sh", str(disk), options]
+    )
     shutil.rmtree(disk)
     shutil.rmtree(place.root / f"{which}.kept")
     (place.root / f"{which}.result").rename(disk)

@@ -28,6 +28,8 @@ def test_killed_or_failed_at_each_call_it_leaves_the_old_output_or_the_new_one(t
 @pytest.mark.parametrize("which", ["work", "tmp", "cache"])
 def test_on_a_disk_of_any_size_the_output_is_the_old_one_or_the_new_one(tmp_path: Path, name: str, which: str) -> None:
     runs = packings.Runs(tmp_path, packings.COMMANDS[name])
-    outcomes = {pages: packings.on_small_disk(runs, which, pages)[1] for pages in (None, 1, 2, 4, 8, 16, 32, 48, 64, 80)}
+    outcomes = {
+        pages: packings.on_small_disk(runs, which, pages)[1] for pages in (None, 1, 2, 4, 8, 16, 32, 48, 64, 80)
+    }
     print(f"\n{name}, free pages of {which} -> how it ended: {outcomes}")
     assert outcomes[80] == "ran"
