@@ -202,16 +202,16 @@ objectmade(int parent, const char *name, char made[64])
 int
 objectmark(int parent, const char *name, const char *made)
 {
-	char path[128], temporary[64], link[200];
+	char path[128], temporary[64];
 
+	/* beside the object, where a sweep finds what a killed launch left */
 	temporaryname(temporary, sizeof(temporary));
 	snprintf(path, sizeof(path), "%s/made", name);
-	snprintf(link, sizeof(link), "%s/%s", name, temporary);
-	if (symlinkat(made, parent, link) < 0)
+	if (symlinkat(made, parent, temporary) < 0)
 		return -1;
-	if (renameat(parent, link, parent, path) == 0)
+	if (renameat(parent, temporary, parent, path) == 0)
 		return 0;
-	unlinkat(parent, link, 0);
+	unlinkat(parent, temporary, 0);
 	return -1;
 }
 
@@ -261,14 +261,19 @@ objectremove(int parent, const char *name)
 	return removetree(parent, temporary);
 }
 
-/* whether nobody works in a temporary directory any more */
+/* whether nobody works in a temporary directory any more, or was about to move a link to its place */
 static int
 isabandoned(int parent, const char *name)
 {
-	int fd CLEANUP(closefd) = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	int fd CLEANUP(closefd) = -1;
 	struct stat st;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	if (S_ISLNK(st.st_mode))
+		return st.st_mtime + 60 < time(NULL);
+	fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
 		return 0;
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 		/* made a moment ago, it may not be locked yet */

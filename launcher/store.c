@@ -165,7 +165,7 @@ maketag(int base)
 	struct stat st;
 
 	/* for backup programs only; that it fails changes nothing. A launch that was killed here left it empty */
-	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size == 0 && writeall(fd, TAG, sizeof(TAG) - 1) < 0)
+	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_size == 0) && writeall(fd, TAG, sizeof(TAG) - 1) < 0)
 		unlinkat(base, "CACHEDIR.TAG", 0);
 }
 

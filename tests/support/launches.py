@@ -94,6 +94,8 @@ class Scenario:
     name: str
     before: Callable[[Store], None] | None
     """What is done to the store that a launch has filled; None: there is no store."""
+    damages: bool = False
+    """Whether it is broken by that, until a launch has mended it."""
 
 
 def _keep(_store: Store) -> None:
@@ -132,7 +134,7 @@ SCENARIOS = {
         Scenario("warm", _keep),
         Scenario("reboot", _reboot),
         Scenario("bytecode", _lose_bytecode),
-        Scenario("damaged", _lose_part),
+        Scenario("damaged", _lose_part, damages=True),
     )
 }
 
@@ -186,18 +188,19 @@ class Bench:
         :return: how the launch ended.
         """
         env, stores = self._prepare(scenario)
+        known = stores[0].broken() if scenario.damages else []
         ended = calls.disturbed(self._far, self._trace, TOOL, env, case)
         outcome = "missed" if ended is None else judged(case, ended, model)
         for store in stores:
-            check_published(store, model)
+            check_published(store, model, known)
             grow_old(store)
-        self._launch(env, model, stores)
+        self._launch(env, model, stores, known)
         if any(store.leftovers() for store in stores):
             # only who makes something sweeps
             for store in stores:
                 _forget(store, "views")
                 _forget(store, "plans")
-            self._launch(env, model, stores)
+            self._launch(env, model, stores, known)
         assert [store.leftovers() for store in stores] == [[], []]
         assert {name for store in stores for name in store.names("layers")} == set(model.layers)
         for store in stores:
@@ -207,10 +210,13 @@ class Bench:
         shutil.rmtree(self._home / str(self._number))
         return outcome
 
-    def _launch(self, env: Mapping[str, str], model: Model, stores: Sequence[Store]) -> None:
-        assert self._far.run([TOOL], env=env).whole == (0, model.stdout, b"")
+    def _launch(self, env: Mapping[str, str], model: Model, stores: Sequence[Store], known: Sequence[str]) -> None:
+        ended = self._far.run([TOOL], env=env)
+        assert ended.whole == (0, model.stdout, b""), ended
+        # where the store was given up for the other one, nobody has mended it
+        known = known if stores[1].names("plans") else []
         for store in stores:
-            check_published(store, model)
+            check_published(store, model, known)
 
 
 def judged(case: Case, ended: Ended, model: Model) -> str:
@@ -229,10 +235,15 @@ def judged(case: Case, ended: Ended, model: Model) -> str:
     return f"{ended.status}"
 
 
-def check_published(store: Store, model: Model) -> None:
-    """What is published is whole."""
-    assert store.broken() == [], store.broken()
+def check_published(store: Store, model: Model, known: Sequence[str]) -> None:
+    """What is published is whole.
+
+    :param known: layers that may be broken, because they were before.
+    """
+    assert set(store.broken()) <= set(known), store.broken()
     assert set(store.names("layers")) <= set(model.layers)
+    for name in store.names("layers"):
+        assert set(os.listdir(store.base / "v1/layers" / name)) <= {"tree", "made", "pyc"}
     for name, tree in views(store).items():
         wanted = model.views[name]
         assert tree == wanted, {
@@ -314,9 +325,13 @@ def every(at: Sequence[Bench], scenario: Scenario, choose: Choice = list) -> Cou
 
     with ThreadPoolExecutor(len(at)) as pool:
         outcomes = list(pool.map(check, chosen))
-    wrong = [f"{scenario.name} {case}: {said}" for case, said in zip(chosen, outcomes) if said.startswith("WRONG")]
+    wrong = [
+        f"{scenario.name} {case}: {said}"
+        for case, said in zip(chosen, outcomes, strict=True)
+        if said.startswith("WRONG")
+    ]
     assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
-    return Counter((case.call, case.fault, said) for case, said in zip(chosen, outcomes))
+    return Counter((case.call, case.fault, said) for case, said in zip(chosen, outcomes, strict=True))
 
 
 def table(found: Counter[tuple[str, str, str]]) -> str:
