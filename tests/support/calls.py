@@ -48,7 +48,7 @@ ERRORS: Mapping[str, tuple[str, ...]] = {
     "mkdir": _NEW, "mkdirat": _NEW, "symlinkat": _NEW, "linkat": _NEW, "renameat": _NEW, "unlinkat": _FILE,
     "rmdir": _FILE,
     "fchmod": ("EIO", "EACCES", "ENOSPC"), "utimensat": ("EIO", "EACCES", "ENOSPC"),
-    "flock": ("EINTR", "EIO", "ENOLCK"),
+    "flock": ("EINTR", "EIO", "ENOLCK"), "syncfs": ("EIO", "ENOSPC"),
     "pipe2": ("EMFILE",), "fork": _MEMORY, "clone": _MEMORY, "dup2": ("EMFILE", "EINTR"),
     "poll": ("EINTR", "ENOMEM"), "wait4": ("EINTR",), "nanosleep": ("EINTR",),
     "mmap": (*_MEMORY, "EACCES"), "brk": _MEMORY, "munmap": _MEMORY, "mremap": _MEMORY, "mprotect": _MEMORY,

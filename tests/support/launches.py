@@ -243,7 +243,7 @@ def check_published(store: Store, model: Model, known: Sequence[str]) -> None:
     assert set(store.broken()) <= set(known), store.broken()
     assert set(store.names("layers")) <= set(model.layers)
     for name in store.names("layers"):
-        assert set(os.listdir(store.base / "v1/layers" / name)) <= {"tree", "made", "pyc"}
+        assert set(os.listdir(store.base / "v1/layers" / name)) <= {"tree", "made", "pyc", "size"}
     for name, tree in views(store).items():
         wanted = model.views[name]
         assert tree == wanted, {
