@@ -279,36 +279,6 @@ def test_what_is_damaged_is_not_put_anywhere(enter: Enter, store: Store, tmp_pat
 
 
 @pytest.mark.hosts
-@pytest.mark.parametrize(
-    ("call", "before"),
-    [
-        *((call, before) for call in ("renameat", "mkdirat", "utimensat") for before in (False, True)),
-        ("unlinkat", True),
-    ],
-)
-def test_killed_at_each_of_these_calls_the_next_launch_completes_it(
-    enter: Enter, user_home: Path, tmp_path: Path, call: str, before: bool
-) -> None:
-    far = enter("bookworm", {write(tmp_path): TOOL, write_plain(tmp_path): PLAIN})
-    killed = 0
-    for number in range(1, 100):
-        store = Store(user_home / str(number))
-        env = {"FATPAR_STORE": f"/home/u/{number}"}
-        if before:
-            assert far.run([PLAIN], env=env).status == 0
-        command = f"FATPAR_STORE=/home/u/{number} exec {TOOL}"
-        ended, _ = traced(far, user_home, command, "-e", f"inject={call}:signal=KILL:when={number}")
-        if ended.status == 0:
-            break
-        assert ended.status == -9
-        killed += 1
-        assert store.broken() == []
-        assert far.run([TOOL], env=env).whole == CODE
-        assert names(beside(store)) == PART_PYC
-        assert store.broken() == []
-    assert killed >= 2
-
-
 def crash(store: Store, but: str = "") -> None:
     """Make it look as if the machine had been started again since.
 

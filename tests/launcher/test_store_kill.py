@@ -120,44 +120,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return slices.write(tmp_path_factory.mktemp("small") / "tool", [slices.Wanted(SMALL)])
 
 
-@pytest.mark.parametrize("call", ["renameat", "symlinkat", "fchmod"])
-def test_killed_at_each_of_these_calls_the_next_launch_works(
-    small: Path, enter: Enter, user_home: Path, call: str
-) -> None:
-    far = enter("bookworm", {small: TOOL})
-    killed = 0
-    for number in range(1, 100):
-        store = store_at(user_home, str(number))
-        command = f"FATPAR_STORE=/home/u/{number} exec {TOOL}"
-        ended, _ = traced(far, user_home, command, "-e", f"inject={call}:signal=KILL:when={number}")
-        if ended.status == 0:
-            break
-        assert ended.status == -9
-        killed += 1
-        assert store.broken() == []
-        assert far.run([TOOL], env={"FATPAR_STORE": f"/home/u/{number}"}).whole == (0, b"ran\n", b"")
-        assert (len(store.names("layers")), len(store.names("views")), store.broken()) == (3, 1, [])
-    assert killed >= 5
-
-
-@pytest.mark.parametrize("call", ["write", "openat", "mkdirat", "symlinkat", "futimens", "renameat"])
-def test_a_call_that_fails_is_told_and_nothing_is_left(small: Path, enter: Enter, user_home: Path, call: str) -> None:
-    """An error of the disk in the middle of the first launch; the next one works."""
-    far = enter("bookworm", {small: TOOL})
-    env = {"FATPAR_STORE": "/home/u/store"}
-    store = store_at(user_home, "store")
-    name = "utimensat" if call == "futimens" else call
-    command = f"FATPAR_STORE=/home/u/store exec {TOOL}"
-    when = {"openat": 22, "mkdirat": 8, "renameat": 4}.get(call, 2)
-    ended, _ = traced(far, user_home, command, "-e", f"inject={name}:error=EIO:when={when}")
-    assert (ended.status, ended.stdout) == (125, b"")
-    assert ended.stderr.startswith(b"tool: ")
-    assert ended.stderr.endswith(b" store: I/O error\n")
-    assert ended.stderr.count(b"\n") == 1
-    assert store.leftovers() == store.broken() == store.names("views") == store.names("plans") == []
-    assert far.run([TOOL], env=env).whole == (0, b"ran\n", b"")
-
-
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_store_that_becomes_full_gives_way_to_the_next(
     small: Path, enter: Enter, user_home: Path, number: int
