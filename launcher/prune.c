@@ -11,11 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 #include "fatpar.h"
+#include "about.h"
 #include "object.h"
 #include "prune.h"
 #include "store.h"
 #include "uses.h"
-#include "view.h"
 #include "util.h"
 
 /* no launch is so slow, and no other store's view so new, that it would use what nobody used for so long */
@@ -135,7 +135,7 @@ readparts(struct contents *c)
 static int
 readabout(struct contents *c, struct whole *w)
 {
-	char *about CLEANUP(freemem) = viewabout(c->store->views, w->name);
+	char *about CLEANUP(freemem) = aboutread(c->store->views, w->name);
 	struct part key, *p;
 	const char *line;
 

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "fatpar.h"
+#include "about.h"
 #include "archive.h"
 #include "elffile.h"
 #include "fault.h"
@@ -412,54 +413,6 @@ makeinterpreter(const struct context *c, struct object *o, struct fault *fault)
 	return makealiases(c, o, fault) < 0 ? -1 : identitymake(o, python, fault);
 }
 
-/* for people, and for whoever prunes the store */
-static int
-makeabout(const struct context *c, struct object *o, struct fault *fault)
-{
-	char id[2 * DIGEST_SIZE + 1], *text, *more;
-	const struct archive *ar = c->ar;
-	uint32_t i, layer;
-	int failed;
-
-	hexof(ar->trailer.id, DIGEST_SIZE, id);
-	text = xasprintf("archive %s\nslice %s\n", id, archivestring(ar, c->slice->name));
-	for (i = 0; i < ar->tool_count; i++) {
-		more = xasprintf("%stool %s\n", text, archivestring(ar, ar->tools[i].name));
-		free(text);
-		text = more;
-	}
-	for (i = 0; i < c->slice->layer_count; i++) {
-		layer = ar->refs[c->slice->first_layer + i];
-		if (ar->layers[layer].kind == LAYER_BYTECODE)
-			continue;
-		hexof(ar->layers[layer].digest, DIGEST_SIZE, id);
-		more = xasprintf("%slayer %s %s\n", text, id, archivestring(ar, ar->layers[layer].name));
-		free(text);
-		text = more;
-	}
-	failed = makefile(o->fd, "about", text, fault);
-	free(text);
-	return failed;
-}
-
-char *
-viewabout(int views, const char *name)
-{
-	char path[64], *text;
-	struct stat st;
-	int fd CLEANUP(closefd) = -1;
-
-	snprintf(path, sizeof(path), "%s/about", name);
-	fd = openat(views, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > MAX_INDEX)
-		return NULL;
-	text = xcalloc((size_t)st.st_size + 1, 1);
-	if (read(fd, text, (size_t)st.st_size) == st.st_size)
-		return text;
-	free(text);
-	return NULL;
-}
-
 int
 viewmake(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v,
          const struct places *places, struct store *store, const char *name, const char *boot, struct fault *fault)
@@ -468,7 +421,7 @@ viewmake(const struct archive *ar, uint32_t slice, const struct host *host, cons
 	struct object o;
 
 	if (objectstart(&o, store->views, fault) < 0 || makelayerlinks(&c, &o, fault) < 0 ||
-	    makeinterpreter(&c, &o, fault) < 0 || makeabout(&c, &o, fault) < 0 ||
+	    makeinterpreter(&c, &o, fault) < 0 || aboutmake(&o, ar, slice, fault) < 0 ||
 	    objectpublish(&o, name, boot, c.slice->shape == VIEW_PREFIX, fault) < 0) {
 		objectdiscard(&o);
 		return -1;

@@ -20,9 +20,6 @@ void viewname(const struct archive *, uint32_t slice, const struct host *, const
 int viewmake(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, const struct places *,
              struct store *, const char *name, const char *boot, struct fault *);
 
-/* what a published view says it was made for: lines of a word and a value, in FORMAT.md; or NULL. From malloc. */
-char *viewabout(int views, const char *name);
-
 /* lead to the bytecode beside layers from a published view whose own was removed; best effort, since it can be compiled */
 void viewbytecode(const struct archive *, uint32_t slice, const struct places *, struct store *, const char *name);
 
