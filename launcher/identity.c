@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include "elffile.h"
 #include "fault.h"
@@ -22,7 +23,8 @@ isloaded(const char *python)
 {
 	struct elf e;
 	enum elf_status status = elfopen(&e, python);
-	int loaded = status == ELF_OK && *e.interp;
+	/* one with capabilities is executed without LD_PRELOAD */
+	int loaded = status == ELF_OK && *e.interp && getxattr(python, "security.capability", NULL, 0) <= 0;
 
 	elfclose(&e);
 	return status == ELF_UNREADABLE ? -1 : loaded;
@@ -71,21 +73,24 @@ identityenviron(const char *view, char **environment)
 	const size_t root = strlen(view) - strlen("/tree"), name = strlen(SHIM_VARIABLE);
 	char *shim CLEANUP(freemem) = xasprintf("%.*s/%s", (int)root, view, SHIM_FILE), **copy;
 	const char *users = NULL;
-	size_t n, i;
+	size_t n, i, k;
 
 	if (!isplain(shim) || access(shim, R_OK) < 0)
 		return environment;
 	for (n = 0; environment[n]; n++)
 		;
 	copy = xcalloc(n + 2, sizeof(*copy));
-	for (i = 0; i < n; i++) {
-		copy[i] = environment[i];
-		if (strncmp(copy[i], SHIM_VARIABLE, name) != 0)
+	for (i = k = 0; i < n; i++) {
+		/* nobody but us names a variable so */
+		if (strncmp(environment[i], SHIM_KEPT, name) == 0)
+			continue;
+		copy[k] = environment[i];
+		if (strncmp(copy[k++], SHIM_VARIABLE, name) != 0)
 			continue;
 		/* a sanitizer that is preloaded wants to be the first */
-		users = copy[i] + name;
-		copy[i] = xasprintf("%s%s", SHIM_KEPT, users);
+		users = copy[k - 1] + name;
+		copy[k - 1] = xasprintf("%s%s", SHIM_KEPT, users);
 	}
-	copy[n] = users && *users ? xasprintf("%s%s:%s", SHIM_VARIABLE, users, shim) : xasprintf("%s%s", SHIM_VARIABLE, shim);
+	copy[k] = users && *users ? xasprintf("%s%s:%s", SHIM_VARIABLE, users, shim) : xasprintf("%s%s", SHIM_VARIABLE, shim);
 	return copy;
 }

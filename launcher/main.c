@@ -72,6 +72,8 @@ findplan(struct plan *plan, const struct archive *ar, const struct stores *store
 	for (i = 0; i < stores->count; i++)
 		if (planread(plan, stores->list[i].base, plain) || planread(plan, stores->list[i].base, path))
 			return 1;
+		else if (!stores->list[i].only_existing && plansown(stores->list[i].base))
+			break;
 	return 0;
 }
 

@@ -222,7 +222,8 @@ objectused(int parent, const char *name)
 	time_t now = time(NULL);
 	struct stat st;
 
-	if (fstatat(parent, name, &st, 0) == 0 && (st.st_mtime + DAY < now || st.st_mtime > now + DAY))
+	/* half a day: whoever prunes spares what was used within a whole one */
+	if (fstatat(parent, name, &st, 0) == 0 && (st.st_mtime + DAY / 2 < now || st.st_mtime > now + DAY / 2))
 		utimensat(parent, name, times, 0);
 }
 

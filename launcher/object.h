@@ -33,7 +33,7 @@ void objectmade(int parent, const char *name, char made[64]);
 /* say what objectmade returns from now on */
 int objectmark(int parent, const char *name, const char *made);
 
-/* note, at most once a day, that a published object is used: its time is what a store is pruned by */
+/* note, at most twice a day, that a published object is used: its time is what a store is pruned by */
 void objectused(int parent, const char *name);
 
 /* remove the bytecode that is kept beside a published object: after a crash nobody can tell whether it is whole */

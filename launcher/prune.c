@@ -21,13 +21,14 @@
 /* no launch is so slow, and no other store's view so new, that it would use what nobody used for so long */
 enum { DAY = 24 * 3600 };
 
-enum { DEFAULT_DAYS = 30 };
+enum { DEFAULT_DAYS = 30, MOST_DAYS = 36500 };
 static const uint64_t DEFAULT_SIZE = UINT64_C(10) << 30;
 
 /* a layer of the store */
 struct part {
 	char name[2 * DIGEST_SIZE + 1];
 	uint64_t size;
+	uint64_t counted;       /* of it in the size of all */
 	time_t used;
 	uint32_t views;         /* that lead to it */
 	int gone;
@@ -38,6 +39,7 @@ struct part {
 struct whole {
 	char name[33];
 	time_t used;
+	int installed;
 	int spared;             /* installed, in use, or used today */
 	struct part **parts;    /* those in this store */
 	uint32_t count;
@@ -46,6 +48,7 @@ struct whole {
 struct contents {
 	struct store *store;
 	time_t now;
+	int64_t hidden;         /* when the oldest process began of which nobody knows what it uses */
 	struct part *parts;     /* by name */
 	uint32_t part_count;
 	struct whole *wholes;   /* the longest unused first */
@@ -63,12 +66,13 @@ limitsread(const struct store *s, struct limits *limits)
 	char text[200] = "";
 	const char *line;
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	uint64_t days;
 
 	*limits = (struct limits){DEFAULT_SIZE, DEFAULT_DAYS};
 	for (line = n > 0 ? text : NULL; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (sscanf(line, "size %" SCNu64, &limits->size) != 1)
-			sscanf(line, "days %" SCNu32, &limits->days);
+		if (sscanf(line, "size %" SCNu64, &limits->size) != 1 && sscanf(line, "days %" SCNu64, &days) == 1)
+			limits->days = days < MOST_DAYS ? (uint32_t)days : MOST_DAYS;
 	}
 }
 
@@ -100,6 +104,15 @@ lastused(int parent, const char *name)
 	return fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_mtime : time(NULL);
 }
 
+/* the same; a time that is still to come, of a clock that was wrong, becomes today's */
+static time_t
+lastusedby(int parent, const char *name, time_t now)
+{
+	if (lastused(parent, name) > now + DAY)
+		objectused(parent, name);
+	return lastused(parent, name);
+}
+
 static int
 comparepart(const void *a, const void *b)
 {
@@ -122,7 +135,8 @@ readparts(struct contents *c)
 		n = readlinkat(c->store->layers, path, text, sizeof(text) - 1);
 		text[n < 0 ? 0 : n] = '\0';
 		p->size = strtoull(text, NULL, 10);
-		p->used = lastused(c->store->layers, p->name);
+		p->used = lastusedby(c->store->layers, p->name, c->now);
+		p->counted = p->size;
 		c->size += p->size;
 		free(names[i]);
 	}
@@ -154,6 +168,17 @@ readabout(struct contents *c, struct whole *w)
 	return about ? 0 : -1;
 }
 
+static void
+leaveout(struct contents *c, const struct whole *w)
+{
+	uint32_t i;
+
+	for (i = 0; i < w->count; i++) {
+		c->size -= w->parts[i]->counted;
+		w->parts[i]->counted = 0;
+	}
+}
+
 static int
 comparewhole(const void *a, const void *b)
 {
@@ -174,14 +199,18 @@ readwholes(struct contents *c, int installed)
 		w = &c->wholes[i];
 		strcpy(w->name, names[i]);
 		snprintf(path, sizeof(path), "%s/installed", w->name);
-		w->used = lastused(c->store->views, w->name);
-		w->spared = w->used + DAY > c->now ||
-		            (!installed && faccessat(c->store->views, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+		w->used = lastusedby(c->store->views, w->name, c->now);
+		w->installed = faccessat(c->store->views, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+		w->spared = w->used + DAY > c->now || (!installed && w->installed);
 		if (readabout(c, w) < 0)
 			c->unknown = 1;
 		free(names[i]);
 	}
 	free(names);
+	/* what stays whatever the limit leaves its room to the rest */
+	for (i = 0; i < c->whole_count && !installed; i++)
+		if (c->wholes[i].installed)
+			leaveout(c, &c->wholes[i]);
 	if (c->whole_count)
 		qsort(c->wholes, c->whole_count, sizeof(*c->wholes), comparewhole);
 }
@@ -190,13 +219,13 @@ readwholes(struct contents *c, int installed)
 static int
 isorphan(const struct contents *c, const struct part *p)
 {
-	return !c->unknown && !p->gone && !p->views && !p->use && p->used + DAY < c->now;
+	return !c->unknown && !p->gone && !p->views && !p->use && p->used + DAY < c->now && p->used + DAY < c->hidden;
 }
 
 static int
 isbeyond(const struct contents *c, const struct whole *w, const struct limits *limits)
 {
-	return !w->spared && (w->used + (time_t)limits->days * DAY < c->now || c->size > limits->size);
+	return !w->spared && (w->used + (time_t)limits->days * DAY < c->now || (!c->unknown && c->size > limits->size));
 }
 
 /* whether anything may go, for all that is known before the processes are looked at, which takes longer */
@@ -220,11 +249,13 @@ noteuses(struct contents *c, const struct uses *uses)
 	struct whole *w;
 	uint32_t i, k;
 
+	/* what a process that hides uses was used when it began */
+	c->hidden = uses->hidden;
 	for (i = 0; i < c->part_count; i++)
 		c->parts[i].use = usesfind(uses, c->parts[i].name);
 	for (i = 0; i < c->whole_count; i++) {
 		w = &c->wholes[i];
-		w->spared |= usesfind(uses, w->name) != NULL;
+		w->spared |= usesfind(uses, w->name) != NULL || w->used + DAY > c->hidden;
 		for (k = 0; k < w->count; k++)
 			w->spared |= w->parts[k]->use && w->parts[k]->use->lone;
 	}
@@ -253,7 +284,7 @@ removepart(struct contents *c, struct part *p)
 	if (removeone(c, c->store->layers, "layer", p->name, p->used) < 0)
 		return;
 	p->gone = 1;
-	c->size -= p->size;
+	c->size -= p->counted;
 	c->out->layers++;
 	c->out->size += p->size;
 }
@@ -283,10 +314,18 @@ freecontents(struct contents *c)
 	free(c->parts);
 }
 
+static uint32_t
+ownerof(const struct store *s)
+{
+	struct stat st;
+
+	return fstat(s->fd, &st) == 0 ? st.st_uid : 0;
+}
+
 int
 prune(struct store *s, const struct limits *limits, int installed, int dry, struct pruned *out)
 {
-	struct contents c = {.store = s, .now = time(NULL), .dry = dry, .out = out};
+	struct contents c = {.store = s, .now = time(NULL), .hidden = INT64_MAX, .dry = dry, .out = out};
 	struct uses uses = {0};
 	int failed = 0;
 	uint32_t i;
@@ -294,7 +333,7 @@ prune(struct store *s, const struct limits *limits, int installed, int dry, stru
 	*out = (struct pruned){.list = xstrdup("")};
 	readparts(&c);
 	readwholes(&c, installed);
-	if (isworth(&c, limits) && (failed = usesread(&uses)) == 0) {
+	if (isworth(&c, limits) && (failed = usesread(&uses, ownerof(s))) == 0) {
 		noteuses(&c, &uses);
 		for (i = 0; i < c.part_count; i++)
 			removepart(&c, &c.parts[i]);
@@ -311,14 +350,18 @@ void
 prunedaily(struct store *s)
 {
 	int fd CLEANUP(closefd) = -1, new;
+	time_t now = time(NULL);
 	struct limits limits;
 	struct pruned pruned;
 	struct stat st;
 
-	new = fstatat(s->fd, "pruned", &st, AT_SYMLINK_NOFOLLOW) < 0;
-	if (s->only_existing || (!new && st.st_mtime + DAY > time(NULL)))
+	/* what others run from root's store they cannot note there */
+	if (s->only_existing || (ownerof(s) == 0 && (stat(s->base, &st) < 0 || st.st_mode & 001)))
 		return;
-	fd = openat(s->fd, "pruned", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	new = fstatat(s->fd, "pruned", &st, AT_SYMLINK_NOFOLLOW) < 0;
+	if (!new && st.st_mtime + DAY > now && st.st_mtime < now + DAY)
+		return;
+	fd = openat(s->fd, "pruned", O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
 	/* nothing in a new store is a day old */
 	if (fd < 0 || futimens(fd, NULL) < 0 || new)
 		return;

@@ -24,5 +24,8 @@ void limitsread(const struct store *, struct limits *);
  */
 int prune(struct store *, const struct limits *, int installed, int dry, struct pruned *);
 
-/* the same as often as every launch may ask for it: at most once a day, and not in the store of an administrator */
+/*
+ * The same as often as every launch may ask for it: at most once a day, and not in a store that root shares with others,
+ * who cannot note there what they use.
+ */
 void prunedaily(struct store *);

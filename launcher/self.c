@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -31,15 +32,20 @@ int
 selfopen(const char *argv0, struct fault *fault)
 {
 	const char *name;
-	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int denied, fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0) {
 		/* no /proc: what the kernel was given to execute; relative names are relative to where we still are */
 		name = (const char *)(uintptr_t)getauxval(AT_EXECFN);
 		fd = open(name && *name ? name : argv0, O_RDONLY | O_CLOEXEC);
 	}
-	if (fd < 0)
-		return fail(fault, STATUS_LAUNCHER, "open the program's own file:");
+	if (fd < 0) {
+		denied = errno == EACCES;
+		fail(fault, STATUS_LAUNCHER, "open the program's own file:");
+		if (denied)
+			snprintf(fault->hint, sizeof(fault->hint), "whoever executes it has to be able to read it, too: chmod a+r");
+		return -1;
+	}
 	return abovestandard(fd);
 }
 

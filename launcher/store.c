@@ -158,6 +158,14 @@ isnetwork(long type)
 	return 0;
 }
 
+int
+storeisnetwork(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && isnetwork(fs.f_type);
+}
+
 static void
 maketag(int base)
 {

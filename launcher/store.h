@@ -46,6 +46,9 @@ uint32_t storeswritable(const struct stores *, uint32_t order[8]);
 /* whether a store has room for so many bytes; if not, it is not written to any more */
 int storehasroom(struct store *, uint64_t bytes);
 
+/* whether a path is on a network filesystem; such stores are written to if nothing else can be */
+int storeisnetwork(const char *path);
+
 /* forget that a store was open; storesopen opens it again, or makes it */
 void storeclose(struct store *);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "fatpar.h"
 #include "uses.h"
@@ -16,44 +17,32 @@ static const char VIEWS[] = "/v1/views/", LAYERS[] = "/v1/layers/";
 /* hexadecimal digits of a view's name and a layer's */
 enum { VIEW_DIGITS = 32, LAYER_DIGITS = 2 * DIGEST_SIZE };
 
-static void
-adduse(struct uses *u, const char *name, size_t digits)
+/* of the process whose first is that one: 1 if it is new */
+static int
+adduse(struct uses *u, uint32_t first, const char *name, size_t digits)
 {
 	if (strspn(name, "0123456789abcdef") < digits)
-		return;
+		return 0;
 	/* a library is mapped in several parts, one after the other */
-	if (u->count && strncmp(u->list[u->count - 1].name, name, digits) == 0)
-		return;
+	if (u->count > first && strncmp(u->list[u->count - 1].name, name, digits) == 0)
+		return 0;
 	if ((u->count & (u->count - 1)) == 0)
 		u->list = xrealloc(u->list, (u->count ? 2 * u->count : 1) * sizeof(*u->list));
 	memset(&u->list[u->count], 0, sizeof(*u->list));
 	memcpy(u->list[u->count++].name, name, digits);
+	return 1;
 }
 
-/* all that follows a directory's name in a text */
-static void
-addnames(struct uses *u, const char *text, const char *directory, size_t digits)
-{
-	const char *s = text;
-
-	while ((s = strstr(s, directory))) {
-		s += strlen(directory);
-		adduse(u, s, digits);
-	}
-}
-
-/* a file of /proc as a text, its NULs as line ends; NULL if it cannot be read */
+/* a file as a text, its NULs as line ends; NULL if it cannot be read */
 static char *
-readtext(int proc, const char *pid, const char *name)
+readtext(int directory, const char *path)
 {
-	char path[300];
 	char *text = NULL;
 	size_t size = 0, room = 0;
 	ssize_t n;
 	int fd CLEANUP(closefd) = -1;
 
-	snprintf(path, sizeof(path), "%s/%s", pid, name);
-	fd = openat(proc, path, O_RDONLY | O_CLOEXEC);
+	fd = openat(directory, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
 	for (;;) {
@@ -75,27 +64,97 @@ readtext(int proc, const char *pid, const char *name)
 	return text;
 }
 
+/* all layers that a text names by their paths */
 static void
-addprocess(struct uses *u, int proc, const char *pid)
+addlayersof(struct uses *u, uint32_t first, const char *text)
 {
-	static const char *const files[] = {"cmdline", "maps"};
-	uint32_t first = u->count, after, i;
+	const char *s = text;
 
-	for (i = 0; i < COUNTOF(files); i++) {
-		char *text CLEANUP(freemem) = readtext(proc, pid, files[i]);
-
-		if (text)
-			addnames(u, text, VIEWS, VIEW_DIGITS);
+	while ((s = strstr(s, LAYERS))) {
+		s += strlen(LAYERS);
+		adduse(u, first, s, LAYER_DIGITS);
 	}
-	after = u->count;
-	for (i = 0; i < COUNTOF(files); i++) {
-		char *text CLEANUP(freemem) = readtext(proc, pid, files[i]);
+}
 
-		if (text)
-			addnames(u, text, LAYERS, LAYER_DIGITS);
+/* all views that a text names by their paths; and what those say they lead to: of another store's nobody else knows */
+static void
+addviewsof(struct uses *u, uint32_t first, const char *text)
+{
+	const char *s = text, *line;
+
+	while ((s = strstr(s, VIEWS))) {
+		for (line = s; line > text && line[-1] != '\n'; line--)
+			;
+		line = strchr(line, '/');
+		s += strlen(VIEWS);
+		if (adduse(u, first, s, VIEW_DIGITS)) {
+			char *path CLEANUP(freemem) = xasprintf("%.*s/about", (int)(s + VIEW_DIGITS - line), line);
+			char *about CLEANUP(freemem) = readtext(AT_FDCWD, path);
+			const char *next;
+
+			for (next = about; next && (next = strstr(next, "\nlayer ")); next++)
+				adduse(u, first, next + strlen("\nlayer "), LAYER_DIGITS);
+		}
 	}
-	for (i = after; i < u->count; i++)
-		u->list[i].lone = after == first;
+}
+
+/* when a process began; now, if it is gone */
+static int64_t
+beganat(int proc, const char *pid)
+{
+	char *path CLEANUP(freemem) = xasprintf("%s/stat", pid);
+	char *text CLEANUP(freemem) = readtext(proc, path);
+	const char *s = text ? strrchr(text, ')') : NULL;
+	unsigned long long ticks;
+	struct timespec up;
+	int field;
+
+	/* the 22nd; behind the name is the third */
+	for (field = 2; s && field < 22; field++)
+		s = strchr(s + 1, ' ');
+	if (!s || sscanf(s, "%llu", &ticks) != 1 || clock_gettime(CLOCK_BOOTTIME, &up) < 0)
+		return time(NULL);
+	return time(NULL) - up.tv_sec + (int64_t)(ticks / (unsigned long long)sysconf(_SC_CLK_TCK));
+}
+
+/* whose a process is; -1: it is gone */
+static long
+ownerof(int proc, const char *pid)
+{
+	char *path CLEANUP(freemem) = xasprintf("%s/status", pid);
+	char *text CLEANUP(freemem) = readtext(proc, path);
+	const char *line = text ? strstr(text, "\nUid:\t") : NULL;
+
+	return line ? strtol(line + strlen("\nUid:\t"), NULL, 10) : -1;
+}
+
+static void
+addprocess(struct uses *u, int proc, const char *pid, uint32_t owner)
+{
+	char *started CLEANUP(freemem) = xasprintf("%s/cmdline", pid);
+	char *mapped CLEANUP(freemem) = xasprintf("%s/maps", pid);
+	char *cmdline CLEANUP(freemem) = readtext(proc, started);
+	char *maps CLEANUP(freemem) = readtext(proc, mapped);
+	uint32_t first = u->count, i;
+	long uid;
+	int views;
+
+	if (!maps && (errno == EACCES || errno == EPERM)) {
+		uid = ownerof(proc, pid);
+		if (uid >= 0 && (owner == 0 || uid == (long)owner) && beganat(proc, pid) < u->hidden)
+			u->hidden = beganat(proc, pid);
+	}
+	if (cmdline)
+		addviewsof(u, first, cmdline);
+	if (maps)
+		addviewsof(u, first, maps);
+	views = u->count > first;
+	if (cmdline)
+		addlayersof(u, first, cmdline);
+	if (maps)
+		addlayersof(u, first, maps);
+	for (i = first; i < u->count; i++)
+		u->list[i].lone = !views;
 }
 
 static int
@@ -108,7 +167,7 @@ compareuses(const void *a, const void *b)
 }
 
 int
-usesread(struct uses *u)
+usesread(struct uses *u, uint32_t owner)
 {
 	int proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct dirent *d;
@@ -116,12 +175,13 @@ usesread(struct uses *u)
 	int processes = 0;
 
 	memset(u, 0, sizeof(*u));
+	u->hidden = INT64_MAX;
 	dir = proc < 0 ? NULL : fdopendir(proc);
 	if (!dir)
 		return -1;
 	while ((d = readdir(dir)))
 		if (*d->d_name >= '1' && *d->d_name <= '9') {
-			addprocess(u, proc, d->d_name);
+			addprocess(u, proc, d->d_name, owner);
 			processes++;
 		}
 	closedir(dir);

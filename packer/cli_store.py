@@ -12,7 +12,7 @@ from packer.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sized
 
     from packer.store import Contents, Limits
 
@@ -55,9 +55,13 @@ def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     for name, run, text in (
         ("ls", _store_ls, "list the programs that were made ready, the one used last first"),
         ("du", _store_du, "list the layers, the largest first, and how many programs share each"),
-        ("verify", _store_verify, "compute the digest of every layer, follow the links of every view"),
-        ("repair", _store_repair, "remove what verify finds: the next launch makes it anew"),
-        ("prune", _store_prune, "remove what is beyond the limits and no running program uses"),
+        ("verify", _store_verify, "compute the digest of every layer, follow the links of every view; not of bytecode"),
+        (
+            "repair",
+            _store_repair,
+            "remove what verify finds and what killed launches left; launches make it anew",
+        ),
+        ("prune", _store_prune, "remove what is beyond the limits; never what a program uses, or used within a day"),
         ("limits", _store_limits, "show what launches keep a store within, or set it"),
     ):
         verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -69,9 +73,28 @@ def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         if name in ("prune", "limits"):
             verb.add_argument("--size", metavar="SIZE", help="of all layers, as 5G (default: as limits shows)")
             verb.add_argument("--days", type=int, metavar="N", help="without use (default: as limits shows)")
+        if name == "repair":
+            verb.add_argument(
+                "--bytecode", action="store_true",
+                help="remove all bytecode, too, which has no digests: for a program that crashes or says EOFError",
+            )  # fmt: skip
         if name == "prune":
             verb.add_argument("--installed", action="store_true", help="what packer install made ready, too")
             verb.add_argument("--dry-run", action="store_true", help="remove nothing, say what would be")
+
+
+def _bases(options: argparse.Namespace, *, writable: bool) -> list[Path]:
+    """The stores that a command is about; of those that nobody named, only what this user may look after."""
+    from packer import store
+
+    found = store.bases(options.store)
+    if options.store or not writable:
+        return found
+    ours = [one for one in found if store.is_ours(one)]
+    for one in found:
+        if one not in ours:
+            print(f"packer: {one} is not this user's: passed over", file=sys.stderr)
+    return ours
 
 
 def _print(value: Mapping[str, object]) -> None:
@@ -87,9 +110,11 @@ def _install(options: argparse.Namespace) -> int:
     with progress.showing(quiet=options.json) as bar:
         made = install.install(options.file, options.store or install.SYSTEM_STORE, trust, bar)
     if options.json:
-        _print({"version": 1, **vars(made), "store": str(made.store), "layers": list(made.layers)})
+        _print({"version": 1, **vars(made), "store": str(made.store)})
     else:
-        print(f"{options.file}: {made.slice} is ready in {made.store}, {len(made.layers)} layers")
+        for warning in made.warnings:
+            print(f"packer: warning: {warning}", file=sys.stderr)
+        print(f"{options.file}: {made.slice} is ready in {made.store}, {_count(made.layers, 'layer')}")
     return 0
 
 
@@ -101,7 +126,7 @@ def _store_ls(options: argparse.Namespace) -> int:
         _print(store.as_json(found))
         return 0
     for one in found:
-        print(f"{one.base}: {len(one.views)} programs, {len(one.layers)} layers, {_total(one):,} bytes")
+        print(f"{one.base}: {_count(one.views, 'program')}, {_count(one.layers, 'layer')}, {_total(one):,} bytes")
         sizes = {layer.digest: layer.size for layer in one.layers}
         for view in one.views:
             size = sum(sizes.get(digest, 0) for digest in view.layers)
@@ -122,6 +147,10 @@ def _store_du(options: argparse.Namespace) -> int:
         for layer in one.layers:
             print(f"  {layer.size:>13,}  {len(layer.views):>3}  {layer.name or layer.digest}")
     return _no_store(found)
+
+
+def _count(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _total(one: Contents) -> int:
@@ -150,8 +179,10 @@ def _store_faults(options: argparse.Namespace, *, repair: bool) -> int:
     from packer import progress, store
 
     with progress.showing(quiet=options.json) as bar:
-        look = store.repair if repair else store.verify
-        found = {base: look(base, bar) for base in store.bases(options.store)}
+        found = {
+            base: store.repair(base, bar, bytecode=options.bytecode) if repair else store.verify(base, bar)
+            for base in _bases(options, writable=repair)
+        }
     faults = [{"store": str(base), **vars(fault)} for base, some in found.items() for fault in some]
     if options.json:
         _print({"version": 1, "faults": faults})
@@ -159,7 +190,8 @@ def _store_faults(options: argparse.Namespace, *, repair: bool) -> int:
         for one in faults:
             print(f"{one['store']}/v1/{one['kind']}/{one['name']}: {one['why']}{': removed' if repair else ''}")
         if not faults:
-            print("\n".join(f"{base}: all is as it was made" for base in found))
+            said = "bytecode is removed" if repair and options.bytecode else "bytecode was not looked at"
+            print("\n".join(f"{base}: all is as it was made; {said}" for base in found))
     return 1 if faults and not repair else _no_store(found)
 
 
@@ -167,15 +199,15 @@ def _store_prune(options: argparse.Namespace) -> int:
     from packer import store
 
     pruned = {}
-    for base in store.bases(options.store):
+    for base in _bases(options, writable=True):
         wanted = _limits(options, store.limits(base))
         pruned[base] = store.prune(base, wanted, installed=options.installed, dry=options.dry_run)
     if options.json:
         _print({"version": 1, "stores": [{"store": str(base), **vars(one)} for base, one in pruned.items()]})
         return 0
     for base, one in pruned.items():
-        said = f"{len(one.views)} programs and {len(one.layers)} layers, {one.size:,} bytes"
-        print(f"{base}: {said}{' would go' if options.dry_run else ' are gone'}")
+        said = f"{_count(one.views, 'program')} and {_count(one.layers, 'layer')}, {one.size:,} bytes"
+        print(f"{base}: {'would remove' if options.dry_run else 'removed'} {said}")
     return _no_store(pruned)
 
 
@@ -183,7 +215,7 @@ def _store_limits(options: argparse.Namespace) -> int:
     from packer import store
 
     found = {}
-    for base in store.bases(options.store):
+    for base in _bases(options, writable=True):
         found[base] = _limits(options, store.limits(base))
         if options.size is not None or options.days is not None:
             store.set_limits(base, found[base])
@@ -200,5 +232,7 @@ def _limits(options: argparse.Namespace, now: Limits) -> Limits:
 
     if options.days is not None and options.days < 0:
         raise UsageError(f"not a number of days: {options.days}")
+    if options.days is not None and options.days > store.MOST_DAYS:
+        raise UsageError(f"too many days: {options.days}", hint=f"{store.MOST_DAYS} are as good as never")
     size = now.size if options.size is None else store.size_of(options.size)
     return store.Limits(size, now.days if options.days is None else options.days)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from packer.process import clean_environment
 from packer.reader import reading
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from packer.progress import Progress
 
 SYSTEM_STORE = Path("/var/lib/fatpar")
@@ -29,6 +32,7 @@ class Installed:
     slice: str
     layers: tuple[str, ...]
     """Digests of those that the view leads to."""
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,6 @@ def install(path: Path, base: Path, trust: Trust | None, progress: Progress) -> 
     :raises PackError: if no slice fits, the store will not do, or nobody who is trusted has signed the archive.
     """
     base = base.absolute()
-    try:
-        base.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise PackError(f"{base}: {error.strerror}") from error
     progress.say(f"unpacking {path}")
     view, slice_name = _prepare(path, base, trust)
     place = view.parent
@@ -62,7 +62,50 @@ def install(path: Path, base: Path, trust: Trust | None, progress: Progress) -> 
     _compile(view, [view / "lib", *(base / "v1" / "layers" / digest / "tree" for digest in layers)])
     progress.say("writing to disk")
     _settle(base, place.name, layers)
-    return Installed(base, place.name, slice_name, layers)
+    closed = _unreachable(view / "bin" / "python")
+    warnings = (
+        (f"others than its owner cannot run the interpreter that this machine has: {closed} is closed",)
+        if closed
+        else ()
+    )
+    return Installed(base, place.name, slice_name, layers, warnings)
+
+
+@contextmanager
+def _made(base: Path) -> Iterator[None]:
+    """Make the store's directory, for all to read whatever the umask; it is gone again if the block raises."""
+    missing = [one for one in (base, *base.parents) if not one.exists()]
+    above = (missing[-1] if missing else base).parent.stat()
+    sticky = above.st_mode & 0o1002 == 0o1002
+    if missing and os.geteuid() == 0 and above.st_uid != 0 and not sticky:
+        raise PackError(f"{base}: the directory it would be made in belongs to somebody else")
+    try:
+        for one in reversed(missing):
+            one.mkdir(exist_ok=True)
+            one.chmod(0o755)
+    except OSError as error:
+        raise PackError(f"{base}: {error.strerror}", hint="name another directory with --store") from error
+    try:
+        yield
+    except PackError:
+        for one in missing:
+            with suppress(OSError):  # not empty
+                one.rmdir()
+        raise
+
+
+def _refused(path: Path, what: str, hint: str) -> PackError:
+    # a launch has to be told in another way
+    return PackError(f"{path}: {what}", "name another directory with --store" if "FATPAR_STORE" in hint else hint)
+
+
+def _unreachable(python: Path) -> Path | None:
+    """What on the way to an interpreter only its owner may pass; None: all may execute it."""
+    real = Path(os.path.realpath(python))
+    for one in (*reversed(real.parents), real):
+        if not one.stat().st_mode & 0o001:
+            return one
+    return None
 
 
 def _prepare(path: Path, base: Path, trust: Trust | None) -> tuple[Path, str]:
@@ -76,10 +119,14 @@ def _prepare(path: Path, base: Path, trust: Trust | None) -> tuple[Path, str]:
         if trust:
             signature.checked(opened, path, trust.allowed_signers, trust.identity)
         archive = native.new("struct archive *")
-        lib.archiveopen(archive, os.dup(opened.pointer.fd))  # the very file that was checked
+        lib.archiveopen(archive, os.dup(opened.pointer.fd))
         try:
-            if lib.prepare(archive, stores, boot, plan, fault):
-                raise PackError(f"{path}: {native.text(fault.what)}", hint=native.text(fault.hint))
+            # the id is the digest of the index, and all that is unpacked is checked against that
+            if bytes(archive.trailer.id).hex() != opened.id:
+                raise PackError(f"{path} has changed while it was checked")
+            with _made(base):
+                if lib.prepare(archive, stores, boot, plan, fault):
+                    raise _refused(path, native.text(fault.what), native.text(fault.hint))
             return Path(native.text(plan.view)), native.text(plan.slice)
         finally:
             lib.storesclose(stores)
@@ -97,12 +144,15 @@ def _compile(view: Path, trees: list[Path]) -> None:
         return
     subprocess.run(
         [str(python), "-I", "-m", "compileall", "-q", *map(str, trees)],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
+        env=environment, umask=0o022, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
 
 def _settle(base: Path, view: str, layers: tuple[str, ...]) -> None:
     """Have it on disk, say so in its marks, and note that it was installed; a mark that gets lost costs a look."""
+    note = base / "v1" / "views" / view / "installed"
+    if not note.is_symlink():
+        note.symlink_to("1")
     os.sync()
     for kind, names in (("layers", layers), ("views", (view,))):
         descriptor = os.open(base / "v1" / kind, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -111,6 +161,3 @@ def _settle(base: Path, view: str, layers: tuple[str, ...]) -> None:
                 native.lib().objectmark(descriptor, name.encode(), b"durable")
         finally:
             os.close(descriptor)
-    note = base / "v1" / "views" / view / "installed"
-    if not note.is_symlink():
-        note.symlink_to("1")

@@ -363,7 +363,10 @@ def _cannot_sign(key: Path, ended: _Ended, terminal: bool) -> PackError:
         return PackError(f"cannot sign with {key}: ssh-keygen failed, as it says above")
     if "passphrase" in ended.stderr:
         why = "it has a passphrase, and there is no terminal to ask for it"
-        return PackError(f"cannot sign with {key}: {why}", hint=f"load it into an agent before: ssh-add {key}")
+        return PackError(
+            f"cannot sign with {key}: {why}",
+            hint=f"load it into an agent before: ssh-add {str(key).removesuffix('.pub')}",
+        )
     open_to_all = re.search(r"Permissions \d+ for .* are too open", ended.stderr)
     return PackError(
         f"cannot sign with {key}: {open_to_all[0] if open_to_all else ended.last}",

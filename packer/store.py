@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from packer.progress import Progress
 
+MOST_DAYS = 36500
+"""As the launcher has it."""
+
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -102,7 +105,7 @@ def size_of(word: str) -> int:
     match = re.fullmatch(r"(\d+)([KMGT]?)i?B?", word)
     if match is None:
         raise UsageError(f"not a size: {word!r}: write a number with K, M, G or T behind it, as 5G")
-    return int(match[1]) * _UNITS[match[2]]
+    return min(int(match[1]) * _UNITS[match[2]], 2**63)
 
 
 def bases(named: Path | None) -> list[Path]:
@@ -122,7 +125,13 @@ def bases(named: Path | None) -> list[Path]:
         found = [Path(native.text(stores.list[number].base)) for number in range(stores.count)]
     finally:
         native.lib().storesclose(stores)
-    return [one for one in found if (one / "v1" / "views").is_dir()]
+    return [one for one in found if os.access(one / "v1" / "views", os.R_OK | os.X_OK)]
+
+
+def is_ours(base: Path) -> bool:
+    """Whether this user's launches may write to a store."""
+    views = base / "v1" / "views"
+    return views.stat().st_uid == os.geteuid() and os.access(views, os.W_OK)
 
 
 def contents(base: Path) -> Contents:
@@ -154,9 +163,12 @@ def contents(base: Path) -> Contents:
 def _view(path: Path) -> tuple[View, dict[str, str]]:
     """A view, and what it calls its layers."""
     try:
-        lines = (path / "about").read_bytes().decode("utf-8", "surrogateescape").splitlines()
+        descriptor = os.open(path / "about", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         lines = []
+    else:
+        with os.fdopen(descriptor, "rb") as file:
+            lines = file.read().decode("utf-8", "surrogateescape").splitlines()
     said: dict[str, list[str]] = {}
     for line in lines:
         word, _, value = line.partition(" ")
@@ -237,8 +249,10 @@ def _view_fault(path: Path, wrong: set[str]) -> str:
     return f"it leads to layer {damaged[0][:16]}, which is damaged" if damaged else ""
 
 
-def repair(base: Path, progress: Progress) -> list[Fault]:
-    """Remove what :func:`verify` finds; the next launch that needs it makes it anew.
+def repair(base: Path, progress: Progress, *, bytecode: bool) -> list[Fault]:
+    """Remove what :func:`verify` finds, and what killed launches left; the next launch makes anew what it needs.
+
+    :param bytecode: remove all of it, too: nothing tells whether it is whole, and interpreters make it anew.
 
     :raises PackError: if something cannot be removed.
     """
@@ -247,7 +261,18 @@ def repair(base: Path, progress: Progress) -> list[Fault]:
         for fault in reversed(faults):  # views first
             if native.lib().objectremove(getattr(store, fault.kind), fault.name.encode()):
                 raise PackError(f"{base}: cannot remove {fault.kind}/{fault.name}")
+        for kind in ("layers", "views"):
+            for path in (base / "v1" / kind).iterdir() if bytecode else ():
+                native.lib().objectforget(getattr(store, kind), path.name.encode())
+        _sweep(store)
     return faults
+
+
+def _sweep(store: Any) -> None:
+    """Remove what killed launches left, if it is a minute old."""
+    native.lib().objectsweep(store.layers)
+    native.lib().objectsweep(store.views)
+    native.lib().planssweep(store.plans)
 
 
 # What goes ------------------------------------------------------------------------------------------------------
@@ -282,8 +307,10 @@ def prune(base: Path, wanted: Limits, *, installed: bool, dry: bool) -> Pruned:
         found.size, found.days = wanted.size, wanted.days
         failed = native.lib().prune(store, found, installed, dry, out)
         lines = [line.split() for line in native.own(out.list).splitlines()]
+        if not dry:
+            _sweep(store)
         if failed:
-            raise PackError("nothing tells which programs are running: /proc is not mounted")
+            raise PackError("what programs use cannot be seen: /proc is not mounted")
         named = {kind: tuple(name for one, name in lines if one == kind) for kind in ("view", "layer")}
         return Pruned(named["view"], named["layer"], out.size)
 
@@ -318,7 +345,7 @@ def as_json(found: Sequence[Contents]) -> dict[str, Any]:
         "stores": [
             {
                 "store": str(one.base),
-                "limits": vars(limits(one.base)),
+                "limits": vars(limits(one.base)) if is_ours(one.base) else None,
                 "views": [vars(view) | {"tools": list(view.tools), "layers": list(view.layers)} for view in one.views],
                 "layers": [vars(layer) | {"views": list(layer.views)} for layer in one.layers],
             }

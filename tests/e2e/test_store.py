@@ -16,7 +16,11 @@ from support import slices
 from support.layers import SITE
 from support.packing import Place
 
+from packer import install as installing
+from packer import signature
+from packer.errors import PackError
 from packer.model import Need, NeedKind
+from packer.progress import Quiet
 
 pytestmark = pytest.mark.native
 
@@ -61,16 +65,20 @@ def listed(place: Place) -> dict[str, Any]:
     return dict(one)
 
 
-def install(place: Place, name: str) -> str:
-    ended = place.run(
-        "install", name, "--store", place.root / "store", env={"PATH": str(Path(sys.executable).resolve().parent)}
-    )
-    assert (ended.status, ended.stderr) == (0, "")
+def install(place: Place, name: str, umask: int = 0o022) -> str:
+    env: dict[str, str | None] = {"PATH": str(Path(sys.executable).resolve().parent)}
+    ended = place.run("install", name, "--store", place.root / "store", env=env, umask=umask)
+    assert ended.status == 0
+    assert [line for line in ended.stderr.splitlines() if not line.startswith(CLOSED)] == []
     return ended.stdout
 
 
-def test_what_is_installed_is_ready_for_everybody(place: Place) -> None:
-    said = install(place, "one")
+CLOSED = "packer: warning: only its owner can run the interpreter that was found here: "
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_is_installed_is_ready_for_everybody(place: Place, umask: int) -> None:
+    said = install(place, "one", umask)
     assert said == f"one: {ABI}-manylinux_2_17_x86_64 is ready in {place.root}/store, 3 layers\n"
     base = place.root / "store" / "v1"
     (view,) = (base / "views").iterdir()
@@ -80,7 +88,7 @@ def test_what_is_installed_is_ready_for_everybody(place: Place) -> None:
         assert layer.stat().st_mode & 0o777 == 0o755
     for directory, _, files in os.walk(place.root / "store"):
         assert os.stat(directory).st_mode & 0o005 == 0o005, directory
-        if not directory.endswith("/plans"):  # each user has his own
+        if not directory.endswith("/plans"):  # each user has their own
             assert all(os.lstat(f"{directory}/{name}").st_mode & 0o004 for name in files), directory
     compiled = [path.name.partition(".")[0] for path in base.glob("layers/*/pyc/**/*.pyc")]
     assert sorted(compiled) == ["__init__", "app", "one"]
@@ -124,7 +132,7 @@ def test_ls_and_du_tell_what_is_there(place: Place) -> None:
 def test_damage_is_found_and_repaired(place: Place) -> None:
     launch(place, "one")
     launch(place, "two")
-    assert store(place, "verify") == f"{place.root}/store: all is as it was made\n"
+    assert store(place, "verify") == f"{place.root}/store: all is as it was made; bytecode was not looked at\n"
     base = place.root / "store" / "v1"
     names = {layer["name"]: layer["digest"] for layer in listed(place)["layers"]}
     damaged = base / "layers" / names["one-1.0-py3-none-any"]
@@ -141,11 +149,54 @@ def test_damage_is_found_and_repaired(place: Place) -> None:
     ]
     assert [fault["name"] for fault in json.loads(place.run(*words, "--json").stdout)["faults"]] == [damaged.name, view]
     assert store(place, "repair").count(": removed\n") == 2
-    assert store(place, "verify").endswith("all is as it was made\n")
+    assert store(place, "verify").endswith("all is as it was made; bytecode was not looked at\n")
     assert [one["tools"] for one in listed(place)["views"]] == [["two"]]
     launch(place, "one")
     launch(place, "two")
-    assert store(place, "verify").endswith("all is as it was made\n")
+    assert store(place, "verify").endswith("all is as it was made; bytecode was not looked at\n")
+
+
+def test_damaged_bytecode_is_removed_when_that_is_asked_for(place: Place) -> None:
+    install(place, "one")
+    compiled = list((place.root / "store/v1").glob("*/*/pyc/**/*.pyc"))
+    assert len(compiled) == 4
+    for path in compiled:
+        path.write_bytes(path.read_bytes()[:40])
+    assert store(place, "repair").endswith("bytecode was not looked at\n")
+    assert store(place, "repair", "--bytecode").endswith("bytecode is removed\n")
+    assert list((place.root / "store/v1").glob("*/*/pyc/**/*.pyc")) == []
+    launch(place, "one")
+
+
+def test_what_killed_launches_left_is_removed(place: Place) -> None:
+    launch(place, "one")
+    for verb in ("repair", "prune"):
+        left = place.root / "store/v1/layers/.tmp-1-2"
+        (left / "tree").mkdir(parents=True)
+        os.utime(left, (0, time.time() - 120))
+        store(place, verb)
+        assert not left.exists()
+
+
+def test_an_install_that_is_refused_leaves_nothing(place: Place) -> None:
+    (place.work / "other").write_bytes(b"no archive")
+    slices.write(place.work / "new", [slices.Wanted({"app": COMMON}, ABI, [Need(NeedKind.KERNEL, number=99 << 16)])])
+    for name in ("other", "new", "nowhere"):
+        assert place.run("install", name, "--store", place.root / "a" / "b").status == 1
+        assert not (place.root / "a").exists()
+
+
+def test_a_file_that_changes_while_its_signature_is_checked(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed is what was checked."""
+
+    def change(*_: object) -> None:
+        (place.work / "one").write_bytes((place.work / "two").read_bytes())
+
+    monkeypatch.setattr(signature, "checked", change)
+    trust = installing.Trust(place.work / "signers", None)
+    with pytest.raises(PackError, match="one has changed while it was checked"):
+        installing.install(place.work / "one", place.root / "store", trust, Quiet())
+    assert not (place.root / "store").exists()
 
 
 def test_a_link_that_leads_nowhere_is_found(place: Place) -> None:
@@ -158,18 +209,21 @@ def test_a_link_that_leads_nowhere_is_found(place: Place) -> None:
     assert "site-packages/common leads nowhere\n" in ended.stdout
 
 
+NOTHING = "{}/store: removed 0 programs and 0 layers, 0 bytes\n"
+
+
 def test_prune_removes_what_is_beyond_limits(place: Place) -> None:
     launch(place, "one")
     install(place, "two")
     base = place.root / "store" / "v1"
-    assert store(place, "prune", "--days", "0", "--size", "0").endswith("0 programs and 0 layers, 0 bytes are gone\n")
+    assert store(place, "prune", "--days", "0", "--size", "0") == NOTHING.format(place.root)
     for path in (*(base / "views").iterdir(), *(base / "layers").iterdir()):
         os.utime(path, (0, time.time() - 3 * DAY))
-    assert store(place, "prune").endswith(" 0 programs and 0 layers, 0 bytes are gone\n")
+    assert store(place, "prune") == NOTHING.format(place.root)
     said = f"{place.root}/store: 5,368,709,120 bytes, 2 days without use\n"
     assert store(place, "limits", "--days", "2", "--size", "5G") == said
     assert store(place, "limits") == said
-    assert "1 programs and 2 layers, " in store(place, "prune", "--dry-run")
+    assert "would remove 1 program and 2 layers, " in store(place, "prune", "--dry-run")
     assert len(listed(place)["views"]) == 2
     (pruned,) = json.loads(store(place, "prune", "--json"))["stores"]
     assert (len(pruned["views"]), len(pruned["layers"])) == (1, 2)
@@ -185,6 +239,7 @@ def test_prune_removes_what_is_beyond_limits(place: Place) -> None:
         (("ls", "--store", "nowhere"), 1, "packer: nowhere: not a store\npacker: hint: a store is"),
         (("prune", "--size", "big"), 2, "packer: not a size: 'big': write a number with K, M, G or T"),
         (("prune", "--days", "-1"), 2, "packer: not a number of days: -1\n"),
+        (("limits", "--days", "4294967296"), 2, "packer: too many days: 4294967296\n"),
     ],
 )
 def test_mistakes(place: Place, words: tuple[str, ...], status: int, said: str) -> None:

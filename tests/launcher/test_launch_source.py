@@ -90,12 +90,18 @@ def test_an_archive_that_is_replaced_is_the_new_one_at_once(pack: Pack, enter: E
         assert len(store.names("views")) == min(number, 1) + 1
 
 
+DENIED = (
+    b"tool: open the program's own file: Permission denied\n"
+    b"tool: hint: whoever executes it has to be able to read it, too: chmod a+r\n"
+)
+
+
 def test_a_file_that_cannot_be_read_is_told(pack: Pack, enter: Enter) -> None:
     """The kernel executes a file without read permission; the launcher cannot read what is appended."""
     tool = pack("tool", {"app.py": "def main():\n    pass\n"})
     far = enter("bookworm", {tool: "/opt/kept"})
     far.root(f"cp /opt/kept {TOOL}; chmod 711 {TOOL}")
-    assert far.run([TOOL]).whole == (125, b"", b"tool: open the program's own file: Permission denied\n")
+    assert far.run([TOOL]).whole == (125, b"", DENIED)
 
 
 # It arrives damaged ---------------------------------------------------------------------------------------------

@@ -78,6 +78,11 @@ class Tools:
             os.utime(path, (then, then))
         os.utime(self.store.base / "v1/pruned", (0, 0))
 
+    def age_only(self, name: str, days: float) -> None:
+        """The same for one view."""
+        then = time.time() - days * DAY
+        os.utime(self.store.base / "v1/views" / self.views()[name], (then, then))
+
 
 @pytest.fixture
 def tools(enter: Enter, store: Store, tmp_path: Path) -> Tools:
@@ -146,10 +151,10 @@ def test_what_was_installed_stays(tools: Tools) -> None:
     assert tools.views().keys() == {"one", "new"}
 
 
-def test_a_use_is_noted_once_a_day(tools: Tools, user_home: Path) -> None:
+def test_a_use_is_noted_twice_a_day(tools: Tools, user_home: Path) -> None:
     tools.launch("one")
     (view,) = (tools.store.base / "v1/views").iterdir()
-    for days, noted in ((0.5, False), (1.5, True), (-3, True)):
+    for days, noted in ((0.4, False), (0.6, True), (-3, True)):
         then = time.time() - days * DAY
         os.utime(view, (then, then))
         ended, lines = traced(tools.far, user_home, "exec /opt/one", "-e", "trace=utimensat")
@@ -203,6 +208,29 @@ def test_a_layer_that_another_store_s_view_leans_on_counts_as_used(tools: Tools)
     assert len(used) == 1
 
 
+def test_what_was_noted_by_a_clock_that_was_wrong_counts_from_today(tools: Tools) -> None:
+    tools.launch("one", "two")
+    tools.age(-5000, "one")
+    os.utime(tools.store.base / "v1/pruned", (2e9 + 1e9, 2e9 + 1e9))
+    tools.age_only("two", 40)
+    tools.launch("new")
+    assert tools.views().keys() == {"one", "new"}
+    view = tools.store.base / "v1/views" / tools.views()["one"]
+    assert abs(view.stat().st_mtime - time.time()) < 600
+
+
+def test_days_beyond_all_reason_are_many(tools: Tools) -> None:
+    tools.launch("one")
+    for text in ("days 4294967296\n", "days -1\n"):
+        (tools.store.base / "v1/limits").write_text(text)
+        limits, stores = new("struct limits *"), new("struct stores *")
+        lib().storesonly(stores, os.fsencode(tools.store.base))
+        stores.list[0].fd = os.open(tools.store.base / "v1", os.O_RDONLY)
+        lib().limitsread(stores.list, limits)
+        assert limits.days == 36500
+        os.close(stores.list[0].fd)
+
+
 # What processes use ---------------------------------------------------------------------------------------------
 
 
@@ -216,7 +244,7 @@ def test_uses_are_those_of_this_very_process() -> None:
             assert child.stdout
             child.stdout.readline()
             uses = new("struct uses *")
-            assert lib().usesread(uses) == 0
+            assert lib().usesread(uses, os.geteuid()) == 0
             child.kill()
         assert bool(lib().usesfind(uses, name.encode())) == (not lone)
         found = lib().usesfind(uses, layer.encode())
@@ -224,3 +252,63 @@ def test_uses_are_those_of_this_very_process() -> None:
         assert bool(found.lone) == lone
         assert not lib().usesfind(uses, b"0123456789")
         lib().usesfree(uses)
+
+
+def test_two_processes_with_one_layer_of_which_one_shows_its_view() -> None:
+    """The other one's is lone, whichever comes first."""
+    view, layer = "fedcba9876543210" * 2, "fedcba9876543210" * 4
+    code = "import sys, time; print(); sys.stdout.flush(); time.sleep(60)"
+    paths = [f"/s/v1/views/{view}/tree", f"/s/v1/layers/{layer}/tree"]
+    for order in (paths, paths[1:]), (paths[1:], paths):
+        children = [subprocess.Popen([sys.executable, "-c", code, *argv], stdout=subprocess.PIPE) for argv in order]
+        for child in children:
+            assert child.stdout
+            child.stdout.readline()
+        uses = new("struct uses *")
+        assert lib().usesread(uses, os.geteuid()) == 0
+        assert lib().usesfind(uses, layer.encode()).lone
+        lib().usesfree(uses)
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+def test_a_view_of_another_store_says_what_it_leans_on(tmp_path: Path) -> None:
+    view, layer = "fedcba9876543210" * 2, "0123456789abcdef" * 4
+    place = tmp_path / "a store" / "v1/views" / view
+    place.mkdir(parents=True)
+    (place / "about").write_text(f"archive x\nlayer {layer} name\n")
+    code = "import sys, time; print(); sys.stdout.flush(); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, f"{place}/tree"], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        uses = new("struct uses *")
+        assert lib().usesread(uses, os.geteuid()) == 0
+        child.kill()
+    found = lib().usesfind(uses, layer.encode())
+    assert found
+    assert not found.lone
+    lib().usesfree(uses)
+
+
+def test_of_a_process_that_hides_it_is_known_when_it_began() -> None:
+    """A process that changes its user hides what it has loaded from that user, too."""
+    reading, writing = os.pipe()
+    children = []
+    for work in ("hide", "look"):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.setresgid(4242, 4242, 4242)
+            os.setresuid(4242, 4242, 4242)
+            if work == "look":
+                time.sleep(2)
+                uses = new("struct uses *")
+                lib().usesread(uses, 4242)
+                os.write(writing, str(uses.hidden).encode())
+            time.sleep(60)
+            os._exit(1)
+    began = int(os.read(reading, 100))
+    for child in children:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert abs(began - (time.time() - 2)) < 5
