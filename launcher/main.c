@@ -21,6 +21,9 @@
 #include "store.h"
 #include "util.h"
 
+/* a store that is removed between its making and its use is made anew so many times */
+enum { REMOVED_TRIES = 3 };
+
 /* speak under the application's name: that is what the user started */
 static const char *name;
 
@@ -87,7 +90,7 @@ main(int argc, char *argv[])
 	enum archive_status status;
 	const char *word = getenv("FATPAR");
 	char boot[64];
-	int fd, result;
+	int fd, result, tries;
 
 	name = argc > 0 && *argv[0] ? basenameof(argv[0]) : "fatpar";
 	speakas(name);
@@ -124,11 +127,18 @@ main(int argc, char *argv[])
 	if (findplan(&plan, &ar, &stores, boot))
 		execplan(&plan, argc, argv, &fault);
 
-	/* cold */
-	if (selfkeep(fd, &fault) < 0 || prepare(&ar, &stores, boot, &plan, &fault) < 0) {
+	/* cold; and once more if somebody removed the store before it was used */
+	if (selfkeep(fd, &fault) < 0) {
 		blame(&ar, &fault);
 		return complain(&fault);
 	}
-	execplan(&plan, argc, argv, &fault);
+	for (tries = 0; tries < REMOVED_TRIES; tries++) {
+		if (prepare(&ar, &stores, boot, &plan, &fault) < 0) {
+			blame(&ar, &fault);
+			return complain(&fault);
+		}
+		execplan(&plan, argc, argv, &fault);
+		storesforget(&stores);
+	}
 	return complain(&fault);
 }

@@ -235,6 +235,15 @@ storeclose(struct store *s)
 }
 
 void
+storesforget(struct stores *s)
+{
+	uint32_t i;
+
+	for (i = 0; i < s->count; i++)
+		storeclose(&s->list[i]);
+}
+
+void
 storesopen(struct stores *s, int create)
 {
 	uint32_t i;

@@ -52,6 +52,9 @@ int storeisnetwork(const char *path);
 /* forget that a store was open; storesopen opens it again, or makes it */
 void storeclose(struct store *);
 
+/* the same for all of them */
+void storesforget(struct stores *);
+
 /* do not write to a store any more: why not */
 void storerefuse(struct store *, const char *why);
 
