@@ -72,11 +72,12 @@ findplan(struct plan *plan, const struct archive *ar, const struct stores *store
 	hostbasics(&host);
 	planname(ar, &host, boot, 0, plain);
 	planname(ar, &host, boot, 1, path);
-	for (i = 0; i < stores->count; i++)
+	for (i = 0; i < stores->count; i++) {
 		if (planread(plan, stores->list[i].base, plain) || planread(plan, stores->list[i].base, path))
 			return 1;
-		else if (!stores->list[i].only_existing && plansown(stores->list[i].base))
-			break;
+		if (storeisfirst(&stores->list[i]))
+			return 0;
+	}
 	return 0;
 }
 

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #include "fatpar.h"
@@ -109,17 +108,6 @@ openplan(const char *base, const char *name, struct stat *st)
 		}
 	}
 	return fd;
-}
-
-int
-plansown(const char *base)
-{
-	char *path CLEANUP(freemem) = xasprintf("%s/v1/plans", base);
-	struct statvfs vfs;
-	struct stat st;
-
-	return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && statvfs(path, &vfs) == 0 &&
-	       !(vfs.f_flag & (ST_RDONLY | ST_NOEXEC)) && !storeisnetwork(path);
 }
 
 static char *

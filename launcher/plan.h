@@ -35,12 +35,6 @@ void planname(const struct archive *, const struct host *, const char *boot, int
 /* read a plan: 1 if it is there, whole, not too old, and all it rests on still holds; else 0 */
 int planread(struct plan *, const char *base, const char *name);
 
-/*
- * Whether a store is one that this user's launches write to: where no plan holds in it, those of stores that are less
- * preferred are not asked, since a launch that decides anew would not go there
- */
-int plansown(const char *base);
-
 /* a plan from a file's bytes, if they are one: 1, else 0. Its strings are the text's, its tables the caller's either way. */
 int planparse(struct plan *, char *text, size_t size);
 

@@ -21,7 +21,7 @@
 /* no launch is so slow, and no other store's view so new, that it would use what nobody used for so long */
 enum { DAY = 24 * 3600 };
 
-enum { DEFAULT_DAYS = 30, MOST_DAYS = 36500 };
+enum { DEFAULT_DAYS = 30 };
 static const uint64_t DEFAULT_SIZE = UINT64_C(10) << 30;
 
 /* a layer of the store */

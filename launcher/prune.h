@@ -1,5 +1,8 @@
 /* what keeps a store small: views that nobody started for long go, and the layers that no view leads to any more */
 
+/* more days are these many */
+#define MOST_DAYS 36500
+
 struct store;
 
 struct limits {

@@ -273,7 +273,7 @@ shim(void)
 	argc = stack->number;
 	argv = stack + 1;
 	path = forget(argv + argc + 1, &environment);
-	first = path ? findtyped(argv, argc, path) : 0;
+	first = path && argc ? findtyped(argv, argc, path) : 0;
 	if (!first)
 		return;
 	for (s = path; *s; s++)

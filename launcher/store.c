@@ -159,11 +159,17 @@ isnetwork(long type)
 }
 
 int
-storeisnetwork(const char *path)
+storeisfirst(const struct store *s)
 {
+	char *path CLEANUP(freemem) = s->only_existing ? NULL : xasprintf("%s/v1/plans", s->base);
+	struct statvfs vfs;
 	struct statfs fs;
+	struct stat st;
 
-	return statfs(path, &fs) == 0 && isnetwork(fs.f_type);
+	if (!path || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+		return 0;
+	return statvfs(path, &vfs) == 0 && !(vfs.f_flag & (ST_RDONLY | ST_NOEXEC)) && statfs(path, &fs) == 0 &&
+	       !isnetwork(fs.f_type);
 }
 
 static void
@@ -263,10 +269,9 @@ storesclose(struct stores *s)
 {
 	uint32_t i;
 
-	for (i = 0; i < s->count; i++) {
-		storeclose(&s->list[i]);
+	storesforget(s);
+	for (i = 0; i < s->count; i++)
 		free(s->list[i].base);
-	}
 	s->count = 0;
 }
 

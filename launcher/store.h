@@ -34,6 +34,12 @@ void storescandidates(struct stores *);
 /* one store, which may be made and is nobody's in particular */
 void storesonly(struct stores *, const char *base);
 
+/*
+ * Whether a launch would write to a store that is not open, rather than to a less preferred one: a plan in one of those
+ * is not asked for, then, since a launch that decides anew would not go there. An administrator's is asked all the same.
+ */
+int storeisfirst(const struct store *);
+
 /* open those that can be trusted and are not open yet; with create, make them until there is one to write to */
 void storesopen(struct stores *, int create);
 
@@ -45,9 +51,6 @@ uint32_t storeswritable(const struct stores *, uint32_t order[8]);
 
 /* whether a store has room for so many bytes; if not, it is not written to any more */
 int storehasroom(struct store *, uint64_t bytes);
-
-/* whether a path is on a network filesystem; such stores are written to if nothing else can be */
-int storeisnetwork(const char *path);
 
 /* forget that a store was open; storesopen opens it again, or makes it */
 void storeclose(struct store *);

@@ -136,13 +136,15 @@ addprocess(struct uses *u, int proc, const char *pid, uint32_t owner)
 	char *cmdline CLEANUP(freemem) = readtext(proc, started);
 	char *maps CLEANUP(freemem) = readtext(proc, mapped);
 	uint32_t first = u->count, i;
+	int64_t began;
 	long uid;
 	int views;
 
 	if (!maps && (errno == EACCES || errno == EPERM)) {
 		uid = ownerof(proc, pid);
-		if (uid >= 0 && (owner == 0 || uid == (long)owner) && beganat(proc, pid) < u->hidden)
-			u->hidden = beganat(proc, pid);
+		began = beganat(proc, pid);
+		if (uid >= 0 && (owner == 0 || uid == (long)owner) && began < u->hidden)
+			u->hidden = began;
 	}
 	if (cmdline)
 		addviewsof(u, first, cmdline);

@@ -228,11 +228,12 @@ def _store_limits(options: argparse.Namespace) -> int:
 
 
 def _limits(options: argparse.Namespace, now: Limits) -> Limits:
-    from packer import store
+    from packer import native, store
 
     if options.days is not None and options.days < 0:
         raise UsageError(f"not a number of days: {options.days}")
-    if options.days is not None and options.days > store.MOST_DAYS:
-        raise UsageError(f"too many days: {options.days}", hint=f"{store.MOST_DAYS} are as good as never")
+    most = native.lib().MOST_DAYS
+    if options.days is not None and options.days > most:
+        raise UsageError(f"too many days: {options.days}", hint=f"{most} are as good as never")
     size = now.size if options.size is None else store.size_of(options.size)
     return store.Limits(size, now.days if options.days is None else options.days)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import native, signature
+from packer import native, signature, store
 from packer.errors import PackError
 from packer.process import clean_environment
 from packer.reader import reading
@@ -53,22 +53,15 @@ def install(path: Path, base: Path, trust: Trust | None, progress: Progress) -> 
     progress.say(f"unpacking {path}")
     view, slice_name = _prepare(path, base, trust)
     place = view.parent
-    layers = tuple(
-        line.split()[1] for line in (place / "about").read_text("utf-8", "surrogateescape").splitlines()
-        if line.startswith("layer ")
-    )  # fmt: skip
+    layers = store.view(place).layers
     progress.say("compiling")
     # compileall follows no links to directories; modules that are links have their bytecode in the view
     _compile(view, [view / "lib", *(base / "v1" / "layers" / digest / "tree" for digest in layers)])
     progress.say("writing to disk")
     _settle(base, place.name, layers)
     closed = _unreachable(view / "bin" / "python")
-    warnings = (
-        (f"others than its owner cannot run the interpreter that this machine has: {closed} is closed",)
-        if closed
-        else ()
-    )
-    return Installed(base, place.name, slice_name, layers, warnings)
+    warning = f"only its owner can run the interpreter that was found here: {closed} is closed to others"
+    return Installed(base, place.name, slice_name, layers, (warning,) if closed else ())
 
 
 @contextmanager

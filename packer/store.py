@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packer import native
+from packer import files, native
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from packer.progress import Progress
-
-MOST_DAYS = 36500
-"""As the launcher has it."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -39,7 +36,7 @@ class View:
     layers: tuple[str, ...]
     """Digests; some may lie in another store."""
     used: float
-    """Seconds since the epoch; noted once a day."""
+    """Seconds since the epoch; noted twice a day at most."""
     installed: bool
     """By ``packer install``: not pruned by itself."""
 
@@ -140,57 +137,59 @@ def contents(base: Path) -> Contents:
     :raises PackError: if it may not be read.
     """
     try:
-        views = [_view(path) for path in sorted((base / "v1" / "views").iterdir()) if path.name[0] != "."]
+        places = [path for path in sorted((base / "v1" / "views").iterdir()) if path.name[0] != "."]
         digests = sorted(path.name for path in (base / "v1" / "layers").iterdir() if path.name[0] != ".")
     except OSError as error:
         raise PackError(f"{error.filename}: {error.strerror}") from error
     leading: dict[str, list[str]] = {digest: [] for digest in digests}
     names: dict[str, str] = {}
-    for view, called in views:
-        names |= called
-        for digest in view.layers:
-            leading.setdefault(digest, []).append(view.name)
+    for place in places:
+        for called in _about(place).get("layer", ()):
+            digest, _, names[digest] = called.partition(" ")
+            leading.setdefault(digest, []).append(place.name)
     seen: set[tuple[int, int]] = set()
     layers = []
     for digest in digests:
         path = base / "v1" / "layers" / digest
         used = path.stat().st_mtime
         layers.append(Layer(digest, names.get(digest, ""), _size(path, seen), used, tuple(leading[digest])))
-    newest = sorted((view for view, _ in views), key=lambda view: (-view.used, view.name))
+    newest = sorted(map(view, places), key=lambda one: (-one.used, one.name))
     return Contents(base, tuple(newest), tuple(sorted(layers, key=lambda layer: (-layer.size, layer.digest))))
 
 
-def _view(path: Path) -> tuple[View, dict[str, str]]:
-    """A view, and what it calls its layers."""
-    try:
-        descriptor = os.open(path / "about", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        lines = []
-    else:
-        with os.fdopen(descriptor, "rb") as file:
-            lines = file.read().decode("utf-8", "surrogateescape").splitlines()
-    said: dict[str, list[str]] = {}
-    for line in lines:
-        word, _, value = line.partition(" ")
-        said.setdefault(word, []).append(value)
-    layers = [value.partition(" ") for value in said.get("layer", ())]
-    view = View(
+def view(path: Path) -> View:
+    """What one view says of itself."""
+    said = _about(path)
+    return View(
         path.name,
         tuple(said.get("tool", ())),
         "".join(said.get("archive", ())),
         "".join(said.get("slice", ())),
-        tuple(digest for digest, _, _ in layers),
+        tuple(value.partition(" ")[0] for value in said.get("layer", ())),
         path.stat().st_mtime,
         (path / "installed").is_symlink(),
     )
-    return view, {digest: name for digest, _, name in layers}
+
+
+def _about(path: Path) -> dict[str, list[str]]:
+    """The lines of a view's ``about``: word -> values."""
+    said: dict[str, list[str]] = {}
+    try:
+        descriptor = os.open(path / "about", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return said
+    with os.fdopen(descriptor, "rb") as file:
+        for line in file.read().decode("utf-8", "surrogateescape").split("\n"):
+            word, _, value = line.partition(" ")
+            said.setdefault(word, []).append(value)
+    return said
 
 
 def _size(path: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes on disk of what is below a directory and was not seen yet."""
     total = 0
-    for place, directories, files in os.walk(path):
-        for name in (".", *files, *(one for one in directories if os.path.islink(f"{place}/{one}"))):
+    for place, directories, names in os.walk(path):
+        for name in (".", *names, *(one for one in directories if os.path.islink(f"{place}/{one}"))):
             status = os.lstat(f"{place}/{name}")
             if (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))
@@ -238,14 +237,14 @@ def _view_fault(path: Path, wrong: set[str]) -> str:
         return "nothing says when it was made"
     if not os.path.exists(path / "tree" / "bin" / "python"):
         return "its interpreter is gone"
-    for place, directories, files in os.walk(path / "tree"):
-        for name in (*directories, *files):
+    for place, directories, names in os.walk(path / "tree"):
+        for name in (*directories, *names):
             if name == "__pycache__":  # leads to a place that may not be there yet
                 continue
             one = os.path.join(place, name)
             if os.path.islink(one) and not os.path.exists(one):
                 return f"{os.path.relpath(one, path / 'tree')} leads nowhere"
-    damaged = sorted(wrong.intersection(_view(path)[0].layers))
+    damaged = sorted(wrong.intersection(view(path).layers))
     return f"it leads to layer {damaged[0][:16]}, which is damaged" if damaged else ""
 
 
@@ -253,7 +252,6 @@ def repair(base: Path, progress: Progress, *, bytecode: bool) -> list[Fault]:
     """Remove what :func:`verify` finds, and what killed launches left; the next launch makes anew what it needs.
 
     :param bytecode: remove all of it, too: nothing tells whether it is whole, and interpreters make it anew.
-
     :raises PackError: if something cannot be removed.
     """
     with _opened(base) as store:
@@ -288,11 +286,8 @@ def limits(base: Path) -> Limits:
 
 def set_limits(base: Path, wanted: Limits) -> None:
     """Let launches keep a store within these limits from now on."""
-    place = base / "v1" / "limits"
-    temporary = place.with_name(f".tmp-limits-{os.getpid()}")
-    temporary.write_text(f"size {wanted.size}\ndays {wanted.days}\n")
-    temporary.chmod(0o644)
-    temporary.replace(place)
+    with files.replacing(base / "v1" / "limits", exact=0o644, option="--store") as file:
+        file.write(f"size {wanted.size}\ndays {wanted.days}\n".encode())
 
 
 def prune(base: Path, wanted: Limits, *, installed: bool, dry: bool) -> Pruned:

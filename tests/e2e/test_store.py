@@ -100,6 +100,21 @@ def test_what_is_installed_is_ready_for_everybody(place: Place, umask: int) -> N
     assert {path for path in base.rglob("*") if path.parent.name != "plans"} - before == set()
 
 
+def test_an_interpreter_that_only_its_owner_can_run_is_told(tmp_path: Path) -> None:
+    python = tmp_path / "a" / "python"
+    python.parent.mkdir()
+    python.touch()
+    for path in (tmp_path, python.parent, python):
+        path.chmod(0o755)
+    (tmp_path / "link").symlink_to(python)
+    above = installing._unreachable(tmp_path)
+    for closed in (python, python.parent):
+        closed.chmod(0o750)
+        assert installing._unreachable(tmp_path / "link") == (above or closed)
+        closed.chmod(0o755)
+    assert installing._unreachable(tmp_path / "link") == above
+
+
 def test_a_machine_that_no_slice_fits(place: Place) -> None:
     app = {f"{SITE}/app.py": "def main():\n    pass\n"}
     slices.write(place.work / "other", [slices.Wanted({"app": app}, ABI, [Need(NeedKind.KERNEL, number=99 << 16)])])

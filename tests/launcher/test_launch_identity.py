@@ -154,6 +154,21 @@ def test_the_users_own_preloaded_libraries_stay(bookworm: Inside, value: str) ->
     assert said["started"][:-1] == value.split()  # its children have it, too
 
 
+def test_what_only_we_name_so_is_not_passed_on(bookworm: Inside) -> None:
+    wanted = environment(bookworm, A="1")
+    said = told(bookworm.run([TOOL, "a"], env={"A": "1", "\1D_PRELOAD": "libm.so.6"}))
+    assert (said["looks"], said["variable"]) == (["tool\n", f"{TOOL}\0a\0", wanted], None)
+
+
+def test_an_interpreter_with_capabilities_gets_no_shim(bookworm: Inside) -> None:
+    """Its loader obeys nothing, so nobody would take it out of the environment again. /proc hides such a process."""
+    capability = "bytes.fromhex('0100000200200000000000000000000000000000')"  # cap_net_raw+ep
+    code = f"import os; os.setxattr('/usr/bin/python3.11', 'security.capability', {capability})"
+    bookworm.root(f'python3 -c "{code}"')
+    assert b"PermissionError" in bookworm.run([TOOL, "a"]).stderr
+    assert bookworm.root("ls /home/u/.cache/fatpar/v1/views/*").split() == [b"about", b"made", b"pyc", b"tree"]
+
+
 def test_without_the_shim_it_runs_as_python(bookworm: Inside) -> None:
     assert told(bookworm.run([TOOL, "a"]))["preloaded"]
     bookworm.root("rm /home/u/.cache/fatpar/v1/views/*/shim.so")

@@ -144,6 +144,20 @@ def files(far: Inside) -> list[str]:
     return far.root(f"find {PLACES} ! -type d | sort").decode().split()
 
 
+def test_a_plan_elsewhere_is_not_asked_for_where_the_first_store_has_none_that_holds(
+    tool: Path, enter: Enter, tmp_path: Path
+) -> None:
+    """A launch without a home went to /var/tmp; what is in the home goes on being used all the same."""
+    other = slices.write(tmp_path / "other", [slices.Wanted({"app": {f"{SITE}/app.py": "def main():\n    pass\n"}})])
+    far = enter("bookworm", {tool: TOOL, other: "/opt/other"})
+    assert far.run([TOOL]).whole == (0, HOME.encode() + b"\n", b"")
+    assert far.run([TOOL], env={"HOME": None}).whole == (0, VAR_TMP.encode() + b"\n", b"")
+    assert far.run([TOOL]).whole == (0, HOME.encode() + b"\n", b"")
+    assert far.run(["/opt/other"]).whole == (0, b"", b"")
+    for _ in range(2):
+        assert far.run([TOOL]).whole == (0, HOME.encode() + b"\n", b"")
+
+
 def test_no_store_at_all_is_told_in_one_line_with_every_reason(tool: Path, enter: Enter) -> None:
     far = enter("bookworm", {tool: TOOL}, tmpfs={"/mnt": "noexec", "/run": "size=256k", "/srv": "size=1m,mode=755"})
     far.root(
