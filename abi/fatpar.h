@@ -27,7 +27,6 @@
 #define MAX_NEEDS 0x10000
 #define MAX_LINKS 0x100000
 #define MAX_TOOLS 256
-#define MAX_HELPERS 64
 #define MAX_LAUNCHERS 8
 #define MAX_PATH 1024             /* bytes of a path inside a layer or view, without the NUL */
 #define MAX_NAME 255              /* bytes of one component of such a path */
@@ -79,7 +78,6 @@ enum section_id {
 	SECTION_SLICES = 8,
 	SECTION_LINKS = 9,
 	SECTION_TOOLS = 10,
-	SECTION_HELPERS = 11,
 	SECTION_LAUNCHERS = 12,
 	SECTION_MANIFEST = 13,    /* JSON */
 	SECTION_MODULES = 14,     /* reserved: module index of a slice */
@@ -195,16 +193,6 @@ struct tool {
 	uint32_t kind;            /* enum tool_kind */
 	uint32_t target;          /* string */
 	uint32_t flags;           /* 0 */
-};
-
-enum helper_kind { HELPER_STARTER = 1, HELPER_SHIM = 2 };
-
-/* a small executable or library of ours that a view may need; one per machine and libc */
-struct helper {
-	uint32_t kind;            /* enum helper_kind */
-	uint32_t machine;         /* e_machine */
-	uint32_t libc;            /* string: "glibc" or "musl" */
-	uint32_t content;
 };
 
 /* launchers behind a shell front; absent when the file starts with its only launcher */

@@ -179,7 +179,6 @@ readsection(struct archive *ar, const struct section *s, uint32_t i)
 		[SECTION_SLICES] = {(const void **)&ar->slices, &ar->slice_count, sizeof(*ar->slices), MAX_SLICES},
 		[SECTION_LINKS] = {(const void **)&ar->links, &ar->link_count, sizeof(*ar->links), MAX_LINKS},
 		[SECTION_TOOLS] = {(const void **)&ar->tools, &ar->tool_count, sizeof(*ar->tools), MAX_TOOLS},
-		[SECTION_HELPERS] = {(const void **)&ar->helpers, &ar->helper_count, sizeof(*ar->helpers), MAX_HELPERS},
 		[SECTION_LAUNCHERS] = {(const void **)&ar->launchers, &ar->launcher_count, sizeof(*ar->launchers), MAX_LAUNCHERS},
 		[SECTION_MANIFEST] = {(const void **)&ar->manifest, &ar->manifest_size, 1, MAX_INDEX},
 	};

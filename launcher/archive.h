@@ -37,8 +37,6 @@ struct archive {
 	uint32_t link_count;
 	const struct tool *tools;
 	uint32_t tool_count;
-	const struct helper *helpers;
-	uint32_t helper_count;
 	const struct launcher *launchers;
 	uint32_t launcher_count;
 	const char *manifest;

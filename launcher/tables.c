@@ -426,9 +426,6 @@ checkrest(struct archive *ar)
 			return ARCHIVE_NEWER;
 		}
 	}
-	for (i = 0; i < ar->helper_count; i++)
-		if (!isstring(ar, ar->helpers[i].libc) || ar->helpers[i].content >= ar->content_count)
-			return indexdamaged(ar, "helper", i, "a reference is out of bounds");
 	for (i = 0; i < ar->launcher_count; i++)
 		if (ar->launchers[i].offset > ar->trailer.index_offset ||
 		    ar->launchers[i].size > ar->trailer.index_offset - ar->launchers[i].offset)

@@ -30,7 +30,7 @@ _INDEX_LEVEL = 19
 
 _SECTIONS = {
     "strings": 1, "refs": 2, "blob": 3, "content": 4, "entry": 5, "layer": 6, "need": 7, "slice": 8, "link": 9,
-    "tool": 10, "helper": 11, "launcher": 12, "manifest": 13,
+    "tool": 10, "launcher": 12, "manifest": 13,
 }  # fmt: skip
 _NOT_CRITICAL = {"manifest"}
 

@@ -58,9 +58,9 @@ def values(kind: type[Enum]) -> dict[str, int]:
 
 def test_all_tables_were_found() -> None:
     assert sorted(RECORDS) == sorted(re.findall(r"^struct (\w+) \{", HEADER, re.MULTILINE))
-    assert len(RECORDS) == 13
+    assert len(RECORDS) == 12
     assert len(LIMITS) == 1
-    assert DOCUMENT.count("<!--") == 14
+    assert DOCUMENT.count("<!--") == 13
     assert all(len(rows) > 1 for rows in (*RECORDS.values(), *LIMITS.values(), SECTIONS, NEEDS))
 
 
@@ -121,7 +121,6 @@ ENUMS = [
     ("entry", "kind", "entry_kind", model.EntryKind),
     ("slice", "shape", "view_shape", None),
     ("tool", "kind", "tool_kind", model.ToolKind),
-    ("helper", "kind", "helper_kind", None),
 ]
 
 

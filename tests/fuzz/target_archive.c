@@ -103,8 +103,6 @@ follow(const struct archive *ar)
 			sum += ar->layers[ar->links[s->first_link + k].layer].size;
 		}
 	}
-	for (i = 0; i < ar->helper_count; i++)
-		sum += ar->contents[ar->helpers[i].content].size + strlen(archivestring(ar, ar->helpers[i].libc));
 	for (i = 0; i < ar->tool_count; i++)
 		checkpath(archivestring(ar, ar->tools[i].target));
 	for (i = 0; i < ar->manifest_size; i++)

@@ -312,7 +312,7 @@ def use(archive: Any, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("name", ["good-plain", "good-slices", "good-delta-two-bases", "good-helpers"])
+@pytest.mark.parametrize("name", ["good-plain", "good-slices", "good-delta-two-bases", "good-launchers"])
 def test_whatever_an_index_says_nothing_is_written_elsewhere(
     tmp_path: Path, archive: Any, name: str, seed: int
 ) -> None:
