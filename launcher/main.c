@@ -61,6 +61,14 @@ blame(const struct archive *ar, struct fault *fault)
 	snprintf(fault->hint, sizeof(fault->hint), "is the filesystem that it lies on still there? the next launch begins anew");
 }
 
+static int
+readindex(struct archive *ar, struct fault *fault)
+{
+	enum archive_status status = archiveindex(ar);
+
+	return status ? fail(fault, STATUS_LAUNCHER, "%s", archivedescribe(ar, status)) : 0;
+}
+
 /* the plan of an earlier launch, in the stores' order; its name has PATH in it only if PATH had a part in it */
 static int
 findplan(struct plan *plan, const struct archive *ar, const struct stores *stores, const char *boot)
@@ -129,7 +137,7 @@ main(int argc, char *argv[])
 		execplan(&plan, argc, argv, &fault);
 
 	/* cold; and once more if somebody removed the store before it was used */
-	if (selfkeep(fd, &fault) < 0) {
+	if (selfkeep(fd, &fault) < 0 || readindex(&ar, &fault) < 0) {
 		blame(&ar, &fault);
 		return complain(&fault);
 	}

@@ -241,14 +241,10 @@ int
 prepare(struct archive *ar, struct stores *stores, const char *boot, struct plan *plan, struct fault *fault)
 {
 	struct work w = {.ar = ar, .stores = stores, .boot = boot};
-	enum archive_status status;
 	struct store *store;
 	char *text, *python;
 	mode_t mask;
 
-	status = archiveindex(ar);
-	if (status)
-		return fail(fault, STATUS_LAUNCHER, "%s", archivedescribe(ar, status));
 	w.sel = xcalloc(1, sizeof(*w.sel));
 	decide(&w.host, w.sel, ar);
 	if (w.sel->slice == NONE) {

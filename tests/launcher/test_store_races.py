@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from support import slices
+from support import calls, slices
 from support.layers import SITE
 from support.native import lib, new
 from support.process import Store, watched
@@ -160,6 +161,23 @@ def test_launches_that_race_with_pruning_all_run(
     assert removed > 0
     assert store.broken() == []
     assert run_many(far, 4) == right(4)
+
+
+def test_a_store_that_is_removed_before_python_starts_is_made_anew(
+    tools: Mapping[Path, str], enter: Enter, store: Store, tmp_path: Path
+) -> None:
+    far = enter("bookworm", {**tools, calls.portable(tmp_path / "strace"): calls.PORTABLE})
+    slow = shlex.join(calls.command("-o", "trace", "-e", "trace=execve", "-e", "inject=execve:delay_enter=2000000"))
+    script = f"""
+        {slow} /opt/one & launch=$!
+        until ls .cache/fatpar/v1/plans/* >/dev/null 2>&1; do sleep 0.05; done
+        chmod -R u+w .cache && rm -rf .cache
+        wait $launch"""
+    ended = far.run(["sh", "-c", script], cwd="/home/u", timeout=60)
+    assert (ended.status, ended.stdout.decode(), ended.stderr) == (0, f"one {PARTS * 32}\n", b"")
+    trace = far.run(["cat", "trace"], cwd="/home/u").stdout.decode()
+    assert trace.count("/tree/bin/python") >= 2  # the first of which did not find it
+    assert (store.broken(), len(store.names("views"))) == ([], 1)
 
 
 @pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.torture)])

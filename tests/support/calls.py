@@ -98,7 +98,8 @@ def portable(directory: Path) -> Path:
     return directory
 
 
-def _command(*options: str) -> list[str]:
+def command(*options: str) -> list[str]:
+    """What traces a program in a host, before the program's own words."""
     return [f"{PORTABLE}/loader", "--library-path", PORTABLE, f"{PORTABLE}/strace", "-f", *options]
 
 
@@ -107,7 +108,7 @@ def counted(far: Inside, trace: Path, tool: str, env: Mapping[str, str]) -> Coun
 
     :param trace: a file in the user's home of the host, seen from outside.
     """
-    ended = far.run([*_command("-b", "execve", "-o", f"/home/u/{trace.name}"), tool], env=env)
+    ended = far.run([*command("-b", "execve", "-o", f"/home/u/{trace.name}"), tool], env=env)
     assert (ended.status, ended.stderr) == (0, b""), ended
     each: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for line in trace.read_text(errors="replace").splitlines()[1:]:
@@ -132,7 +133,7 @@ def cases(count: Mapping[str, int]) -> Iterator[Case]:
 
 def disturbed(far: Inside, trace: Path, tool: str, env: Mapping[str, str], case: Case) -> Ended | None:
     """Run the program with this happening to it. None: it did not, since no two runs ask for the same memory."""
-    ended = far.run([*_command("-o", f"/home/u/{trace.name}", *case.options), tool], env=env)
+    ended = far.run([*command("-o", f"/home/u/{trace.name}", *case.options), tool], env=env)
     for line in trace.read_text(errors="replace").splitlines():
         if "(INJECTED)" in line or "+++ killed by SIGKILL +++" in line:
             return ended
