@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from installer.utils import parse_entrypoints
 
-from packer import wheels
+from packer import modules, wheels
 from packer.errors import PackError, UsageError
 from packer.model import EntryKind, Layer, Target, Tool, ToolKind
 
@@ -185,19 +185,24 @@ def flags(target: Target) -> tuple[str, ...]:
     return ("-I",) if target.python.version >= (3, 4) else ("-E", "-s")
 
 
-def boot_source(entry: Function | Module | Script) -> str:
+def boot_source(entry: Function | Module | Script, *, table: bool = False) -> str:
     """Write the boot file of a tool: valid from Python 2.7 on, and harmless when it is only imported.
+
+    :param table: modules are found by the table of :mod:`packer.modules`, on Pythons that take one.
 
     multiprocessing's spawn and forkserver import it once more, by its path, as ``__mp_main__``. Then it does what a
     console script does: import the program's module, in which things may be registered that the child has to know.
     """
+    relax, relaxed = (_RELAX, _RELAXED) if table and isinstance(entry, Function) else ("", "")
+    head = _HEAD + _TABLE.format(reader=f"/{modules.READER}", relax=relax) if table else _HEAD
     if isinstance(entry, Function):
         first = entry.attribute.partition(".")[0]
-        return _HEAD + _CALL_FUNCTION.format(module=entry.module, first=first, attribute=entry.attribute)
+        call = _CALL_FUNCTION.format(module=entry.module, first=first, attribute=entry.attribute, relaxed=relaxed)
+        return head + call
     if isinstance(entry, Module):
-        return _HEAD + _RUN_MODULE.format(module=entry.module)
+        return head + _RUN_MODULE.format(module=entry.module)
     beside = _BESIDE if entry.path.startswith("app/") else ""
-    return _HEAD + _RUN_SCRIPT.format(path=f"/{entry.path}", beside=beside)
+    return head + _RUN_SCRIPT.format(path=f"/{entry.path}", beside=beside)
 
 
 # Every line but an import is guarded: in a child, argv and path are the parent's already. Python 2.7 in a view has a
@@ -219,11 +224,32 @@ if __name__ == "__main__":
         del packages
 """
 
+# Not imported, so that sys.modules is as ever; the loader is the one of this file.
+_TABLE = """\
+    if sys.version_info >= (3, 5):
+        view = __file__.rsplit("/", 2)[0]
+        imports = {{"__name__": "fatpar"}}
+        exec(type(__loader__)("fatpar", view + {reader!r}).get_code("fatpar"), imports)
+        imports["install"](view)
+{relax}\
+        del imports, view
+"""
+
+# What a program imports to begin with stays: to look for garbage meanwhile would be in vain.
+_RELAX = """\
+        relaxed = imports["relax"]()
+"""
+
+_RELAXED = """\
+    globals().pop("relaxed", int)()
+"""
+
 # The import is not guarded: a console script's is not, and a child may need what it registers.
 _CALL_FUNCTION = """
 from {module} import {first}
 
 if __name__ == "__main__":
+{relaxed}\
     sys.exit({attribute}())
 """
 

@@ -299,6 +299,10 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--trim", action="store_true", default=None,
         help="leave out what nobody runs: directories called tests inside of packages, and static libraries",
     )  # fmt: skip
+    out.add_argument(
+        "--plain-imports", action="store_true", default=None,
+        help="bring no table of modules: each is looked for in directories, as in a virtual environment",
+    )  # fmt: skip
     effort = out.add_mutually_exclusive_group()
     effort.add_argument(
         "--fast", action="store_true", default=None, help="compress less: quick to pack, about a third larger"

@@ -58,6 +58,7 @@ class Config:
     profile_run: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     trim: bool | None = None
+    plain_imports: bool | None = None
     fast: bool | None = None
     small: bool | None = None
     output: Path | None = None
@@ -192,6 +193,7 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "profile_run": _texts,
     "exclude": _texts,
     "trim": _flag,
+    "plain_imports": _flag,
     "fast": _flag,
     "small": _flag,
     "output": _path,

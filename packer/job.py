@@ -71,6 +71,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         libc=_libc(config, bundle),
         runtimes=_runtimes(config),
         trim=bool(config.trim),
+        table=not config.plain_imports,
         accept=frozenset(map(canonicalize_name, config.accept)),
     )  # fmt: skip
     return job, (*default, *selection.notes)

@@ -24,6 +24,7 @@ from packer import (
     hosts,
     layers,
     layout,
+    modules,
     native,
     needs,
     profile,
@@ -90,6 +91,8 @@ class Job:
     """Bring the C library of these, too."""
     trim: bool = False
     """Leave out what nobody runs, too."""
+    table: bool = True
+    """Bring the table by which modules are found."""
     accept: frozenset[str] = frozenset()
     """Distributions (normalised) that may need more of a host than their wheels' tags claim."""
 
@@ -385,7 +388,7 @@ def _slice(
         entries = [(name, boot.resolve(wanted, packages)) for name, wanted in tools]
     except UsageError as error:
         raise UsageError(f"{target.name}: {error}", error.hint) from error
-    contents = [*packages, _app_layer(job, entries, work)]
+    contents = [*packages, _app_layer(job, entries, target, packages, work)]
     links, conflicts = view.links(contents, target, runtime)
     starts = [boot.start(entry) for _, entry in entries if not isinstance(entry, boot.Executable)]
     requires = [one.requires_python for one in installed if one.requires_python]
@@ -407,22 +410,30 @@ def _slice(
     )
 
 
-def _app_layer(job: Job, entries: Iterable[tuple[str, boot.EntryPoint]], work: Path) -> Layer:
-    """What belongs to this program alone: boot files, its script, what it includes."""
+def _app_layer(
+    job: Job, entries: Iterable[tuple[str, boot.EntryPoint]], target: Target, packages: Sequence[Layer], work: Path
+) -> Layer:
+    """What belongs to this program alone: boot files, its script, what it includes, the table of all its modules."""
     places: list[tuple[Path, str]] = []
     for name, entry in entries:
         if isinstance(entry, boot.Executable):
             continue
         path = work / "boot" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(boot.boot_source(entry), "utf-8")
+        path.write_text(boot.boot_source(entry, table=job.table), "utf-8")
         path.chmod(0o644)
         places.append((path, f"boot/{name}.py"))
     if job.script:
         places.append((job.script, f"app/{job.script.name}"))
     beside = "app" if job.script else "lib/python/site-packages"
     places += [(source, f"{beside}/{destination}") for source, destination in job.include]
-    return layers.read("app", LayerKind.APP, places)
+    app = layers.read("app", LayerKind.APP, places)
+    if not places or not job.table or not modules.readable(target):
+        return app
+    path = work / "modules"
+    path.write_bytes(modules.table([*packages, app], target))
+    path.chmod(0o644)
+    return layers.read("app", LayerKind.APP, [*places, (path, modules.PATH), (modules.reader(), modules.READER)])
 
 
 def _same_tools(made: Sequence[_Made]) -> tuple[Tool, ...]:

@@ -1,0 +1,128 @@
+"""Part of a packed program: finds its modules in a table instead of in directories.
+
+The boot file runs this before it imports anything. Directories of the view, to which nobody writes, get a finder that
+knows what is in them; what it does not know it leaves to the standard library's, of which it is made. So the order of
+``sys.path``, what programs do to it, loaders and specs are what they are in a virtual environment. Valid from Python
+3.5 on; ``packer/modules.py`` makes the table.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-defs
+
+import gc
+import marshal
+import posix
+import sys
+
+_system = sys.modules["_frozen_importlib_external"]
+_imp = sys.modules["_imp"]
+_KINDS = [
+    (_system.ExtensionFileLoader, _imp.extension_suffixes()),
+    (_system.SourceFileLoader, _system.SOURCE_SUFFIXES),
+    (_system.SourcelessFileLoader, _system.BYTECODE_SUFFIXES),
+]
+_KEPT = "{}/__pycache__/{}." + sys.implementation.cache_tag + ".pyc"
+
+RELAXED = 100000
+"""Objects made before the next collection of garbage, while nearly all that is made stays."""
+
+
+def _read(path):
+    file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return posix.read(file, posix.fstat(file).st_size)
+    finally:
+        posix.close(file)
+
+
+class _Finder(_system.FileFinder):  # type: ignore[misc, name-defined]
+    """Finds what is in one directory."""
+
+    def __init__(self, path, names, head):
+        super().__init__(path, *_KINDS)
+        self._known = {name.partition(".")[0].rstrip("/"): name for name in names}
+        self._head = head
+
+    def find_spec(self, fullname, target=None):
+        name = fullname.rpartition(".")[2]
+        found = self._known.get(name)
+        # whoever sets the prefix wants bytecode elsewhere
+        if found is None or getattr(sys, "pycache_prefix", None) is not None:
+            return super().find_spec(fullname, target)
+        directory, places = self.path, None
+        if found.endswith("/"):
+            directory, name = directory + "/" + name, "__init__"
+            places = [directory]
+        elif not found.endswith(".py"):
+            path = directory + "/" + found
+            return _spec(fullname, path, loader=_system.ExtensionFileLoader(fullname, path))
+        path = directory + "/" + name + ".py"
+        kept = _KEPT.format(directory, name)
+        loader = _system.SourceFileLoader(fullname, path)
+        loader.get_code = _first_code(loader, kept, self._head)
+        spec = _spec(fullname, path, loader=loader, submodule_search_locations=places)
+        spec.cached = kept
+        return spec
+
+
+_spec = _system.spec_from_file_location
+
+
+def _first_code(loader, kept, head):
+    """Make a loader's ``get_code`` for its first call; then it is as the class has it.
+
+    :param kept: a file of bytecode. Beside a layer, whose sources never change, it is not held against its source.
+    :param head: what the file begins with: the interpreter's magic number, no flags, the time of all sources.
+    """
+
+    def get_code(fullname):
+        del loader.get_code
+        try:
+            data = _read(kept)
+            code = marshal.loads(memoryview(data)[16:]) if data[:12] == head else None
+        except (OSError, EOFError, TypeError, ValueError):
+            code = None
+        if code is None:  # none is kept, or not what was expected: whatever is done then is done there
+            return loader.get_code(fullname)
+        _imp._fix_co_filename(code, loader.path)
+        return code
+
+    return get_code
+
+
+def install(view):
+    """Let the modules of a view be found by its table.
+
+    :param view: its path as it stands in ``sys.path``.
+    """
+    first, *lines = _read(view + "/boot/.modules").decode("utf-8", "surrogateescape").split("\n")
+    directories = dict(line.split("\t", 1) for line in lines)
+    head = _system.MAGIC_NUMBER + bytes(4) + int(first).to_bytes(4, "little")
+
+    def hook(path):
+        names = directories.get(path[len(view) + 1 :]) if path.startswith(view) else None
+        if names is None:
+            raise ImportError
+        return _Finder(path, names.split("\t"), head)
+
+    sys.path_hooks.insert(0, hook)
+    for path in sys.path:  # the search for sitecustomize has been there
+        if path.startswith(view):
+            sys.path_importer_cache.pop(path, None)
+
+
+def relax():
+    """Let hardly any garbage be collected, until what is returned is called: then what is there stays for good.
+
+    A program that sets thresholds itself, or disables the collector, keeps what it has set.
+    """
+    before = gc.get_threshold()
+    relaxed = (RELAXED, *before[1:])
+    gc.set_threshold(*relaxed)
+
+    def end():
+        if gc.get_threshold() == relaxed:
+            if hasattr(gc, "freeze"):
+                gc.freeze()
+            gc.set_threshold(*before)
+
+    return end

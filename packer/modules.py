@@ -1,0 +1,96 @@
+"""The table of a view's modules, by which a packed program finds them: directories and what they hold, in lines.
+
+The first line is the time that every source in a store has. Each further one is a directory in the view and, after
+tabs, what may be imported from it: ``name/`` for a package, ``name.py``, or the file name of an extension module.
+A name that could be found in more than one way is left out: the interpreter decides then, as it would have.
+``packer/hostimport.py`` reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packer import facts, native
+from packer.compilechild import MODIFIED
+from packer.model import EntryKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from packer.model import Layer, Target
+
+PATH = "boot/.modules"
+READER = "boot/.import.py"
+"""Where the table and ``packer/hostimport.py`` are in a view; no tool's name begins with a dot."""
+
+_Directories = dict[str, dict[str, EntryKind]]
+"""Path of a directory in the view -> what is in it."""
+
+_LINE = re.compile(r"[^\t\n]*")
+
+
+def reader() -> Path:
+    """Give the file that reads a table on the host."""
+    return Path(__file__).with_name("hostimport.py")
+
+
+def readable(target: Target) -> bool:
+    """Say whether this Python takes a table."""
+    return target.python.version >= (3, 5)
+
+
+def table(layers: Sequence[Layer], target: Target) -> bytes:
+    """Make the table of a view.
+
+    :param layers: as :func:`packer.view.links` takes them.
+    """
+    site = f"lib/{target.python.directory}/site-packages"
+    roots = {"lib/python/site-packages": site, "app": "app"}
+    suffixes = (*facts.extension_suffixes(target.python, target.platform), ".py", ".pyc")
+    directories = _directories(layers, roots)
+    lines = [str(MODIFIED)]
+    for directory, children in sorted(directories.items()):
+        known = [name for name in _known(directory, children, directories, suffixes) if _LINE.fullmatch(name)]
+        if known and _LINE.fullmatch(directory):
+            lines.append("\t".join((directory, *known)))
+    return native.encoded("\n".join(lines))
+
+
+def _directories(layers: Sequence[Layer], roots: dict[str, str]) -> _Directories:
+    """Merge layers."""
+    found: _Directories = {}
+    for layer in layers:
+        for entry in layer.entries:
+            for root, shown in roots.items():
+                if entry.path.startswith(f"{root}/"):
+                    _add(found, shown, entry.path[len(root) + 1 :].split("/"), entry.kind)
+    return found
+
+
+def _add(found: _Directories, directory: str, names: list[str], kind: EntryKind) -> None:
+    for name in names[:-1]:
+        found.setdefault(directory, {})[name] = EntryKind.DIR
+        directory = f"{directory}/{name}"
+    found.setdefault(directory, {})[names[-1]] = kind
+
+
+def _known(
+    directory: str, children: dict[str, EntryKind], directories: _Directories, suffixes: Iterable[str]
+) -> Iterator[str]:
+    """Give what is surely found in a directory, in the words of the table."""
+    for stem in sorted({name.partition(".")[0] for name in children} - {"", "__init__"}):
+        package = _files("__init__", directories.get(f"{directory}/{stem}", {}), suffixes)
+        modules = _files(stem, children, suffixes)
+        if children.get(stem, EntryKind.DIR) is not EntryKind.DIR:
+            continue
+        if package == ["__init__.py"]:
+            yield f"{stem}/"
+        elif not package and len(modules) == 1 and not modules[0].endswith(".pyc"):
+            yield modules[0]
+
+
+def _files(stem: str, children: dict[str, EntryKind], suffixes: Iterable[str]) -> list[str]:
+    """Give the files that a module of this name could be; links count as any."""
+    return [stem + suffix for suffix in suffixes if stem + suffix in children]

@@ -1,0 +1,233 @@
+"""packer/hostimport.py and the table that it reads, beside the finders of every Python that is here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.archives import target
+from support.hosts import give_up
+from support.layers import SITE, layer
+from support.skips import skip_optional
+from support.views import View, interpreters, make_view, minor, name
+
+from packer import boot, modules
+from packer.compilechild import MODIFIED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+PLAIN = {
+    "single.py": "import gc\nvalue = 1\nTHRESHOLD = gc.get_threshold()\n",
+    "package/__init__.py": "from . import inner\n",
+    "package/inner.py": "'''Words.'''\ndef function():\n    return 1\n",
+    "package/deep/__init__.py": "",
+    "package/deep/er.py": "class Class: pass\n",
+    "space/part.py": "",
+    "space/sub/__init__.py": "",
+    "both.py": "",
+    "both/__init__.py": "",
+    "beside.py": "",
+    "beside/data.txt": "",
+    "beside/thing.py": "",
+    "replaced.py": "import sys\nsys.modules[__name__] = sys\n",
+    "syntax.py": "def broken(:\n",
+    "cookie.py": "# -*- coding: latin-1 -*-\nvalue = '\\u00e4'\n",
+    "sn\u00f6.py": "",
+}
+NAMES = [
+    "single", "package", "package.inner", "package.deep", "package.deep.er", "space", "space.part", "space.sub", "both",
+    "beside", "beside.thing", "sourceless", "native", "native._heapq", "missing", "package.missing", "single.missing",
+    "replaced", "syntax", "cookie", "sn\u00f6", "email.mime.text",
+]  # fmt: skip
+
+REPORT = """\
+import gc, importlib, importlib.util, inspect, json, pkgutil, sys
+
+def of(loader):
+    loads = sorted(vars(loader).items()) if hasattr(loader, "__dict__") else []
+    return [type(loader).__name__, loads if "Namespace" not in type(loader).__name__ else []]
+
+def report():
+    found = {}
+    for name in json.loads(sys.argv[1]):
+        try:
+            module = importlib.import_module(name)
+            spec = module.__spec__
+            found[name] = [
+                spec.name, spec.origin, spec.cached, spec.parent, spec.has_location, of(spec.loader),
+                list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else None,
+                getattr(module, "__file__", None), getattr(module, "__cached__", None), of(module.__loader__),
+                list(getattr(module, "__path__", [])), module.__package__, sorted(vars(module)),
+                [one.co_filename for one in [getattr(module, "function", None) and module.function.__code__] if one],
+            ]
+            again = importlib.util.find_spec(name)
+            found[name].append([again.origin, again.cached])
+            if hasattr(spec.loader, "get_source"):
+                found[name] += [spec.loader.get_source(name), spec.loader.is_package(name)]
+                found[name] += [spec.loader.get_code(name) and spec.loader.get_code(name).co_filename]
+                found[name] += [importlib.reload(module) is module]
+        except Exception as error:
+            found[name] = [type(error).__name__, str(error)]
+    import package
+    found["in package"] = sorted(one[1:] for one in pkgutil.walk_packages(package.__path__, "package."))
+    found["threshold"] = gc.get_threshold()
+    found["path"] = sys.path
+    found["modules"] = sorted(name for name in sys.modules)
+    print(json.dumps(found))
+"""
+
+
+@pytest.fixture(params=[one for one in interpreters() if minor(one) >= (3, 5)], ids=name)
+def view(request: pytest.FixtureRequest, tmp_path: Path) -> View:
+    view = make_view(tmp_path / "view", request.param)
+    view.write({**PLAIN, "report.py": REPORT})
+    (view.site / "cookie.py").write_bytes(PLAIN["cookie.py"].encode().decode("unicode_escape").encode("latin-1"))
+    source = view.site / "gone.py"
+    source.write_text("value = 3\n")
+    code = f"import py_compile; py_compile.compile({str(source)!r}, {str(view.site / 'sourceless.pyc')!r})"
+    subprocess.run([view.interpreter.path, "-I", "-c", code], check=True)
+    source.unlink()
+    (view.site / "native").mkdir()
+    (view.site / "native/__init__.py").touch()
+    for path in view.site.rglob("*.py"):
+        os.utime(path, (MODIFIED, MODIFIED))
+    return view
+
+
+def add_extension(view: View) -> None:
+    """Copy one of the interpreter's own into the package, if they are files."""
+    code = "import _heapq; print(getattr(_heapq, '__file__', ''))"
+    found = subprocess.run([view.interpreter.path, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+    if not found.strip():
+        skip_optional(f"the extension modules of {view.interpreter.path} are part of it")
+    shutil.copy(found.strip(), view.site / "native")
+
+
+def report(view: View, *, table: bool, names: list[str] = NAMES) -> dict[str, Any]:
+    view.install(boot.Function("report", "report"), table=table)
+    done = view.run(json.dumps(names))
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_modules_are_what_they_are_without_a_table(view: View) -> None:
+    for _ in range(2):  # before and after there is bytecode
+        for path in view.site.rglob("__pycache__/*.pyc"):
+            path.unlink()
+        plain = [report(view, table=False) for _ in range(2)]
+        known = [report(view, table=True) for _ in range(2)]
+        assert known == plain
+
+
+def test_an_extension_module_is_what_it_is_without_a_table(view: View) -> None:
+    add_extension(view)
+    assert report(view, table=True) == (plain := report(view, table=False))
+    assert plain["native._heapq"][0] == "native._heapq"
+    (line,) = [line for line in (view.root / modules.PATH).read_text("utf-8").split("\n") if "/native\t" in line]
+    assert line.split("\t")[1].startswith("_heapq.")
+
+
+def test_what_is_in_the_table_is_not_looked_for(view: View) -> None:
+    """Only a module's file and its bytecode are opened; no directory is, and none is asked for its time."""
+    view.write({"report.py": "import package.deep.er, single\ndef report(): print(single.value)\n"})
+    view.install(boot.Function("report", "report"))
+    assert view.run().stdout == "1\n"
+    if not shutil.which("strace"):
+        give_up("strace is not installed")
+    trace = view.root / "trace"
+    traced = ["strace", "-f", "-o", trace, "-e", "trace=file,desc", *view.command()]
+    assert subprocess.run(traced, check=True, capture_output=True, text=True).stdout == "1\n"
+    _, _, then = trace.read_text().partition("/boot/.modules")  # until there site looks for sitecustomize
+    asked = [line for line in then.splitlines() if f'"{view.site}' in line]
+    assert all("openat(" in line and ".pyc" in line for line in asked), asked
+    assert len(asked) == 6  # package, package.inner, package.deep, package.deep.er, single and report
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100, b"short"])
+def test_damaged_bytecode_is_made_anew(view: View, damage: bytes) -> None:
+    plain = report(view, table=False)
+    (kept,) = view.site.rglob("__pycache__/inner.*.pyc")
+    whole = kept.read_bytes()
+    kept.write_bytes(damage)
+    assert report(view, table=True) == plain
+    assert kept.read_bytes() == whole
+
+
+def test_bytecode_of_another_time_is_not_taken(view: View) -> None:
+    report(view, table=True)
+    view.write({"package/inner.py": "def function():\n    return 2\n"})
+    assert "return 2" in report(view, table=True)["package.inner"][15]
+
+
+def test_what_a_program_puts_before_a_directory_comes_first(view: View, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/single.py").write_text("value = 'mine'\n")
+    view.write({
+        "report.py": "import sys\n"
+        "def report():\n"
+        f"    sys.path.insert(0, {str(tmp_path / 'mine')!r})\n"
+        "    import single\n"
+        "    sys.path[:] = []\n"
+        "    try:\n        import package\n    except ImportError as error: print(single.value, error)\n"
+    })  # fmt: skip
+    view.install(boot.Function("report", "report"))
+    assert view.run().stdout == "mine No module named 'package'\n"
+
+
+def test_a_prefix_for_bytecode_is_honoured(view: View, tmp_path: Path) -> None:
+    view.write({
+        "report.py": f"import sys\nsys.pycache_prefix = {str(tmp_path / 'kept')!r}\nimport single\n"
+        "def report(): print(single.__spec__.cached)\n"
+    })  # fmt: skip
+    view.install(boot.Function("report", "report"))
+    assert view.run().stdout.startswith(str(tmp_path / "kept")) is (minor(view.interpreter) >= (3, 8))
+
+
+SET = {
+    "nothing": ("", "(False, {before})"),
+    "thresholds": ("gc.set_threshold(5, 6, 7)", "(False, (5, 6, 7))"),
+    "disabled": ("gc.disable()", "(True, {before})"),
+}
+
+
+@pytest.mark.parametrize("what", SET)
+def test_garbage_is_collected_as_ever_from_the_function_on(view: View, what: str) -> None:
+    statement, expected = SET[what]
+    view.write({
+        "report.py": f"import gc\nfirst = gc.get_threshold()[0]\n{statement}\n"
+        "def report(): print((not gc.isenabled(), gc.get_threshold())); print(first)\n"
+    })  # fmt: skip
+    view.install(boot.Function("report", "report"))
+    code = "import gc; print(gc.get_threshold())"
+    before = subprocess.run([view.interpreter.path, "-I", "-c", code], check=True, capture_output=True, text=True)
+    assert view.run().stdout.splitlines() == [expected.format(before=before.stdout.strip()), "100000"]
+
+
+def test_the_table_has_what_can_be_found_in_one_way() -> None:
+    one = layer("one", {f"{SITE}/{path}": text for path, text in PLAIN.items()} | {
+        f"{SITE}/a.cpython-311-x86_64-linux-gnu.so": "", f"{SITE}/a.abi3.so": "", f"{SITE}/b.abi3.so": "",
+        f"{SITE}/c.so": "", f"{SITE}/c.py": "", f"{SITE}/d.pyc": "", f"{SITE}/other.cpython-39-x86_64-linux-gnu.so": "",
+        f"{SITE}/link": "->package", f"{SITE}/one-1.dist-info/RECORD": "", "bin/one.py": "",
+        f"{SITE}/e/__init__.so": "", f"{SITE}/e/__init__.py": "", "app/main.py": "", f"{SITE}/tab\there.py": "",
+    })  # fmt: skip
+    later = layer("later", {f"{SITE}/package/more.py": "", f"{SITE}/tools/__init__.py": ""})
+    first, *lines = modules.table([one, later], target("cp311")).decode().split("\n")
+    assert int(first) == MODIFIED
+    assert dict(line.split("\t", 1) for line in lines) == {
+        "app": "main.py",
+        "lib/python3.11/site-packages": (
+            "b.abi3.so\tbeside.py\tboth/\tcookie.py\tpackage/\treplaced.py\tsingle.py\tsn\u00f6.py\tsyntax.py\ttools/"
+        ),
+        "lib/python3.11/site-packages/beside": "thing.py",
+        "lib/python3.11/site-packages/package": "deep/\tinner.py\tmore.py",
+        "lib/python3.11/site-packages/package/deep": "er.py",
+        "lib/python3.11/site-packages/space": "part.py\tsub/",
+    }
