@@ -71,14 +71,14 @@ def _first_code(loader, kept, head):
     """Make a loader's ``get_code`` for its first call; then it is as the class has it.
 
     :param kept: a file of bytecode. Beside a layer, whose sources never change, it is not held against its source.
-    :param head: what the file begins with: the interpreter's magic number, no flags, the time of all sources.
+    :param head: what the file begins with, up to its source's size: magic number, no flags, the time of all sources.
     """
 
     def get_code(fullname):
         del loader.get_code
         try:
             data = _read(kept)
-            code = marshal.loads(memoryview(data)[16:]) if data[:12] == head else None
+            code = marshal.loads(memoryview(data)[len(head) + 4 :]) if data.startswith(head) else None
         except (OSError, EOFError, TypeError, ValueError):
             code = None
         if code is None:  # none is kept, or not what was expected: whatever is done then is done there
@@ -96,7 +96,8 @@ def install(view):
     """
     first, *lines = _read(view + "/boot/.modules").decode("utf-8", "surrogateescape").split("\n")
     directories = dict(line.split("\t", 1) for line in lines)
-    head = _system.MAGIC_NUMBER + bytes(4) + int(first).to_bytes(4, "little")
+    flags = bytes(4 if sys.version_info >= (3, 7) else 0)  # PEP 552
+    head = _system.MAGIC_NUMBER + flags + int(first).to_bytes(4, "little")
 
     def hook(path):
         names = directories.get(path[len(view) + 1 :]) if path.startswith(view) else None

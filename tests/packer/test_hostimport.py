@@ -138,6 +138,7 @@ def test_an_extension_module_is_what_it_is_without_a_table(view: View) -> None:
 def test_what_is_in_the_table_is_not_looked_for(view: View) -> None:
     """Only a module's file and its bytecode are opened; no directory is, and none is asked for its time."""
     view.write({"report.py": "import package.deep.er, single\ndef report(): print(single.value)\n"})
+    os.utime(view.site / "report.py", (MODIFIED, MODIFIED))
     view.install(boot.Function("report", "report"))
     assert view.run().stdout == "1\n"
     if not shutil.which("strace"):
