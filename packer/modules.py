@@ -25,6 +25,9 @@ PATH = "boot/.modules"
 READER = "boot/.import.py"
 """Where the table and ``packer/hostimport.py`` are in a view; no tool's name begins with a dot."""
 
+FEWEST = 20
+"""Modules. Reading a table takes as long as looking for so many (``bench/launch.py``)."""
+
 _Directories = dict[str, dict[str, EntryKind]]
 """Path of a directory in the view -> what is in it."""
 
@@ -36,16 +39,13 @@ def reader() -> Path:
     return Path(__file__).with_name("hostimport.py")
 
 
-def readable(target: Target) -> bool:
-    """Say whether this Python takes a table."""
-    return target.python.version >= (3, 5)
-
-
 def table(layers: Sequence[Layer], target: Target) -> bytes:
-    """Make the table of a view.
+    """Make the table of a view; ``b""`` where none is of use: for 2.7, and for programs of few modules.
 
     :param layers: as :func:`packer.view.links` takes them.
     """
+    if target.python.version < (3, 5):
+        return b""
     site = f"lib/{target.python.directory}/site-packages"
     roots = {"lib/python/site-packages": site, "app": "app"}
     suffixes = (*facts.extension_suffixes(target.python, target.platform), ".py", ".pyc")
@@ -55,7 +55,8 @@ def table(layers: Sequence[Layer], target: Target) -> bytes:
         known = [name for name in _known(directory, children, directories, suffixes) if _LINE.fullmatch(name)]
         if known and _LINE.fullmatch(directory):
             lines.append("\t".join((directory, *known)))
-    return native.encoded("\n".join(lines))
+    enough = sum(line.count("\t") for line in lines) >= FEWEST
+    return native.encoded("\n".join(lines)) if enough else b""
 
 
 def _directories(layers: Sequence[Layer], roots: dict[str, str]) -> _Directories:

@@ -413,27 +413,26 @@ def _slice(
 def _app_layer(
     job: Job, entries: Iterable[tuple[str, boot.EntryPoint]], target: Target, packages: Sequence[Layer], work: Path
 ) -> Layer:
-    """What belongs to this program alone: boot files, its script, what it includes, the table of all its modules."""
-    places: list[tuple[Path, str]] = []
-    for name, entry in entries:
-        if isinstance(entry, boot.Executable):
-            continue
-        path = work / "boot" / f"{name}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(boot.boot_source(entry, table=job.table), "utf-8")
-        path.chmod(0o644)
-        places.append((path, f"boot/{name}.py"))
-    if job.script:
-        places.append((job.script, f"app/{job.script.name}"))
+    """What belongs to this program alone: its script, what it includes, the table of all its modules, boot files."""
     beside = "app" if job.script else "lib/python/site-packages"
+    places = [(job.script, f"app/{job.script.name}")] if job.script else []
     places += [(source, f"{beside}/{destination}") for source, destination in job.include]
-    app = layers.read("app", LayerKind.APP, places)
-    if not places or not job.table or not modules.readable(target):
-        return app
-    path = work / "modules"
-    path.write_bytes(modules.table([*packages, app], target))
+    boots = work / "boot"
+    boots.mkdir(parents=True)
+    table = modules.table([*packages, layers.read("app", LayerKind.APP, places)], target) if job.table else b""
+    if table:
+        places += [(_written(boots / "modules", table), modules.PATH), (modules.reader(), modules.READER)]
+    for name, entry in entries:
+        if not isinstance(entry, boot.Executable):
+            source = boot.boot_source(entry, table=bool(table)).encode()
+            places.append((_written(boots / f"{name}.py", source), f"boot/{name}.py"))
+    return layers.read("app", LayerKind.APP, places)
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
     path.chmod(0o644)
-    return layers.read("app", LayerKind.APP, [*places, (path, modules.PATH), (modules.reader(), modules.READER)])
+    return path
 
 
 def _same_tools(made: Sequence[_Made]) -> tuple[Tool, ...]:

@@ -14,7 +14,7 @@ from support.layers import SITE, layer
 from support.skips import skip_optional
 from support.views import View, interpreters, make_view, minor, name
 
-from packer import boot, wheels
+from packer import boot, modules, wheels
 from packer.errors import PackError, UsageError
 from packer.model import Tool, ToolKind
 from packer.sources import Interpreter
@@ -59,7 +59,8 @@ def spread(method, work=work):
 
 
 @pytest.fixture(params=interpreters(), ids=name)
-def view(request: pytest.FixtureRequest, tmp_path: Path) -> View:
+def view(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> View:
+    monkeypatch.setattr(modules, "FEWEST", 1)
     interpreter = request.param
     assert isinstance(interpreter, Interpreter)
     made = make_view(tmp_path / "view", interpreter)

@@ -84,7 +84,8 @@ def report():
 
 
 @pytest.fixture(params=[one for one in interpreters() if minor(one) >= (3, 5)], ids=name)
-def view(request: pytest.FixtureRequest, tmp_path: Path) -> View:
+def view(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> View:
+    monkeypatch.setattr(modules, "FEWEST", 1)
     view = make_view(tmp_path / "view", request.param)
     view.write({**PLAIN, "report.py": REPORT})
     (view.site / "cookie.py").write_bytes(PLAIN["cookie.py"].encode().decode("unicode_escape").encode("latin-1"))
@@ -129,8 +130,9 @@ def test_modules_are_what_they_are_without_a_table(view: View) -> None:
 
 def test_an_extension_module_is_what_it_is_without_a_table(view: View) -> None:
     add_extension(view)
-    assert report(view, table=True) == (plain := report(view, table=False))
+    plain = report(view, table=False)
     assert plain["native._heapq"][0] == "native._heapq"
+    assert report(view, table=True) == plain
     (line,) = [line for line in (view.root / modules.PATH).read_text("utf-8").split("\n") if "/native\t" in line]
     assert line.split("\t")[1].startswith("_heapq.")
 
@@ -212,21 +214,31 @@ def test_garbage_is_collected_as_ever_from_the_function_on(view: View, what: str
     assert view.run().stdout.splitlines() == [expected.format(before=before.stdout.strip()), "100000"]
 
 
+def test_a_program_of_few_modules_needs_no_table() -> None:
+    few = {f"{SITE}/m{number}.py": "" for number in range(modules.FEWEST - 1)}
+    assert modules.table([layer("few", few)], target("cp311")) == b""
+    assert modules.table([layer("more", {**few, f"{SITE}/one.py": ""})], target("cp311")) != b""
+
+
 def test_the_table_has_what_can_be_found_in_one_way() -> None:
     one = layer("one", {f"{SITE}/{path}": text for path, text in PLAIN.items()} | {
         f"{SITE}/a.cpython-311-x86_64-linux-gnu.so": "", f"{SITE}/a.abi3.so": "", f"{SITE}/b.abi3.so": "",
-        f"{SITE}/c.so": "", f"{SITE}/c.py": "", f"{SITE}/d.pyc": "", f"{SITE}/other.cpython-39-x86_64-linux-gnu.so": "",
+        f"{SITE}/c.so": "", f"{SITE}/more/__init__.py": "", f"{SITE}/c.py": "", f"{SITE}/d.pyc": "",
+        f"{SITE}/other.cpython-39-x86_64-linux-gnu.so": "",
         f"{SITE}/link": "->package", f"{SITE}/one-1.dist-info/RECORD": "", "bin/one.py": "",
         f"{SITE}/e/__init__.so": "", f"{SITE}/e/__init__.py": "", "app/main.py": "", f"{SITE}/tab\there.py": "",
+        **{f"{SITE}/more/m{number}.py": "" for number in range(5)},
     })  # fmt: skip
     later = layer("later", {f"{SITE}/package/more.py": "", f"{SITE}/tools/__init__.py": ""})
+    assert modules.table([one, later], target("cp27mu")) == b""
     first, *lines = modules.table([one, later], target("cp311")).decode().split("\n")
     assert int(first) == MODIFIED
     assert dict(line.split("\t", 1) for line in lines) == {
         "app": "main.py",
         "lib/python3.11/site-packages": (
-            "b.abi3.so\tbeside.py\tboth/\tcookie.py\tpackage/\treplaced.py\tsingle.py\tsn\u00f6.py\tsyntax.py\ttools/"
+            "b.abi3.so\tbeside.py\tboth/\tcookie.py\tmore/\tpackage/\treplaced.py\tsingle.py\tsn\u00f6.py\tsyntax.py\ttools/"
         ),
+        "lib/python3.11/site-packages/more": "\t".join(f"m{number}.py" for number in range(5)),
         "lib/python3.11/site-packages/beside": "thing.py",
         "lib/python3.11/site-packages/package": "deep/\tinner.py\tmore.py",
         "lib/python3.11/site-packages/package/deep": "er.py",

@@ -74,12 +74,12 @@ class View:
     def install(self, entry: boot.Function | boot.Module | boot.Script, *, table: bool = True) -> None:
         """Write the boot file and, for what is in the view until now, the table."""
         (self.root / "boot").mkdir(exist_ok=True)
-        (self.root / "boot/tool.py").write_text(boot.boot_source(entry, table=table), "utf-8")
-        if table and modules.readable(self.target):
-            places = [(self.site, SITE), (self.root / "app", "app")]
-            there = layers.read("all", LayerKind.WHEEL, [place for place in places if place[0].exists()])
-            (self.root / modules.PATH).write_bytes(modules.table([there], self.target))
-            shutil.copy(modules.reader(), self.root / modules.READER)
+        places = [(self.site, SITE), (self.root / "app", "app")]
+        there = layers.read("all", LayerKind.WHEEL, [place for place in places if place[0].exists()])
+        found = modules.table([there], self.target) if table else b""
+        (self.root / "boot/tool.py").write_text(boot.boot_source(entry, table=bool(found)), "utf-8")
+        (self.root / modules.PATH).write_bytes(found)
+        shutil.copy(modules.reader(), self.root / modules.READER)
 
     def command(
         self,
