@@ -193,11 +193,10 @@ def boot_source(entry: Function | Module | Script, *, table: bool = False) -> st
     multiprocessing's spawn and forkserver import it once more, by its path, as ``__mp_main__``. Then it does what a
     console script does: import the program's module, in which things may be registered that the child has to know.
     """
-    relax, relaxed = (_RELAX, _RELAXED) if table and isinstance(entry, Function) else ("", "")
-    head = _HEAD + _TABLE.format(reader=f"/{modules.READER}", relax=relax) if table else _HEAD
+    head = _HEAD + _TABLE.format(reader=f"/{modules.READER}") if table else _HEAD
     if isinstance(entry, Function):
         first = entry.attribute.partition(".")[0]
-        call = _CALL_FUNCTION.format(module=entry.module, first=first, attribute=entry.attribute, relaxed=relaxed)
+        call = _CALL_FUNCTION.format(module=entry.module, first=first, attribute=entry.attribute)
         return head + call
     if isinstance(entry, Module):
         return head + _RUN_MODULE.format(module=entry.module)
@@ -231,17 +230,7 @@ _TABLE = """\
         imports = {{"__name__": "fatpar"}}
         exec(type(__loader__)("fatpar", view + {reader!r}).get_code("fatpar"), imports)
         imports["install"](view)
-{relax}\
         del imports, view
-"""
-
-# What a program imports to begin with stays: to look for garbage meanwhile would be in vain.
-_RELAX = """\
-        relaxed = imports["relax"]()
-"""
-
-_RELAXED = """\
-    globals().pop("relaxed", int)()
 """
 
 # The import is not guarded: a console script's is not, and a child may need what it registers.
@@ -249,7 +238,6 @@ _CALL_FUNCTION = """
 from {module} import {first}
 
 if __name__ == "__main__":
-{relaxed}\
     sys.exit({attribute}())
 """
 

@@ -15,6 +15,9 @@ import sys
 
 _system = sys.modules["_frozen_importlib_external"]
 _imp = sys.modules["_imp"]
+# as such frames are, these are left out of tracebacks and not counted by warnings
+_imp._fix_co_filename(sys._getframe().f_code, "<frozen importlib._bootstrap_external>")
+
 _KINDS = [
     (_system.ExtensionFileLoader, _imp.extension_suffixes()),
     (_system.SourceFileLoader, _system.SOURCE_SUFFIXES),
@@ -23,7 +26,7 @@ _KINDS = [
 _KEPT = "{}/__pycache__/{}." + sys.implementation.cache_tag + ".pyc"
 
 RELAXED = 100000
-"""Objects made before the next collection of garbage, while nearly all that is made stays."""
+"""Objects made before the next collection of garbage, while modules are executed."""
 
 
 def _read(path):
@@ -59,6 +62,7 @@ class _Finder(_system.FileFinder):  # type: ignore[misc, name-defined]
         kept = _KEPT.format(directory, name)
         loader = _system.SourceFileLoader(fullname, path)
         loader.get_code = _first_code(loader, kept, self._head)
+        loader.exec_module = _first_exec(loader)
         spec = _spec(fullname, path, loader=loader, submodule_search_locations=places)
         spec.cached = kept
         return spec
@@ -89,6 +93,27 @@ def _first_code(loader, kept, head):
     return get_code
 
 
+def _first_exec(loader):
+    """Make a loader's ``exec_module`` for its first call: hardly any garbage is collected meanwhile.
+
+    Nearly all that is made by an import stays, so it would be gone through in vain, many times. A module that sets
+    thresholds, or disables the collector, has what it has set.
+    """
+
+    def exec_module(module):
+        del loader.exec_module
+        before = gc.get_threshold()
+        relaxed = (RELAXED, *before[1:])
+        gc.set_threshold(*relaxed)
+        try:
+            loader.exec_module(module)
+        finally:
+            if before[0] != RELAXED and gc.get_threshold() == relaxed:
+                gc.set_threshold(*before)
+
+    return exec_module
+
+
 def install(view):
     """Let the modules of a view be found by its table.
 
@@ -109,21 +134,3 @@ def install(view):
     for path in sys.path:  # the search for sitecustomize has been there
         if path.startswith(view):
             sys.path_importer_cache.pop(path, None)
-
-
-def relax():
-    """Let hardly any garbage be collected, until what is returned is called: then what is there stays for good.
-
-    A program that sets thresholds itself, or disables the collector, keeps what it has set.
-    """
-    before = gc.get_threshold()
-    relaxed = (RELAXED, *before[1:])
-    gc.set_threshold(*relaxed)
-
-    def end():
-        if gc.get_threshold() == relaxed:
-            if hasattr(gc, "freeze"):
-                gc.freeze()
-            gc.set_threshold(*before)
-
-    return end

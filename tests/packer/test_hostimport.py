@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 PLAIN = {
-    "single.py": "import gc\nvalue = 1\nTHRESHOLD = gc.get_threshold()\n",
+    "single.py": "value = 1\n",
     "package/__init__.py": "from . import inner\n",
     "package/inner.py": "'''Words.'''\ndef function():\n    return 1\n",
     "package/deep/__init__.py": "",
@@ -36,6 +36,8 @@ PLAIN = {
     "beside/data.txt": "",
     "beside/thing.py": "",
     "replaced.py": "import sys\nsys.modules[__name__] = sys\n",
+    "raises.py": "def fail():\n    raise ValueError(1)\nfail()\n",
+    "tells.py": "import warnings\nwarnings.warn('told', stacklevel=2)\n",
     "syntax.py": "def broken(:\n",
     "cookie.py": "# -*- coding: latin-1 -*-\nvalue = '\\u00e4'\n",
     "sn\u00f6.py": "",
@@ -47,7 +49,7 @@ NAMES = [
 ]  # fmt: skip
 
 REPORT = """\
-import gc, importlib, importlib.util, inspect, json, pkgutil, sys
+import gc, importlib, importlib.util, inspect, json, pkgutil, sys, traceback, warnings
 
 def of(loader):
     loads = sorted(vars(loader).items()) if hasattr(loader, "__dict__") else []
@@ -74,6 +76,15 @@ def report():
                 found[name] += [importlib.reload(module) is module]
         except Exception as error:
             found[name] = [type(error).__name__, str(error)]
+    for name in ("raises", "package.missing", "syntax"):
+        try:
+            __import__(name)
+        except Exception:
+            found["traceback of " + name] = traceback.format_exc()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        import tells
+    found["told"] = [(one.filename, one.lineno) for one in told]
     import package
     found["in package"] = sorted(one[1:] for one in pkgutil.walk_packages(package.__path__, "package."))
     found["threshold"] = gc.get_threshold()
@@ -195,23 +206,30 @@ def test_a_prefix_for_bytecode_is_honoured(view: View, tmp_path: Path) -> None:
 
 
 SET = {
-    "nothing": ("", "(False, {before})"),
-    "thresholds": ("gc.set_threshold(5, 6, 7)", "(False, (5, 6, 7))"),
-    "disabled": ("gc.disable()", "(True, {before})"),
+    "nothing": ("", "True {before}"),
+    "thresholds": ("gc.set_threshold(5, 6, 7)", "True (5, 6, 7)"),
+    "disabled": ("gc.disable()", "False {before}"),
 }
 
 
 @pytest.mark.parametrize("what", SET)
-def test_garbage_is_collected_as_ever_from_the_function_on(view: View, what: str) -> None:
+def test_garbage_is_collected_as_ever_when_an_import_is_done(view: View, what: str) -> None:
     statement, expected = SET[what]
     view.write({
-        "report.py": f"import gc\nfirst = gc.get_threshold()[0]\n{statement}\n"
-        "def report(): print((not gc.isenabled(), gc.get_threshold())); print(first)\n"
+        "single.py": "import gc, inner\nduring = inner.during + [gc.get_threshold()[0]]\n" + statement + "\n",
+        "inner.py": "import gc\nduring = [gc.get_threshold()[0]]\n",
+        "report.py": "import gc\n"
+        "def report():\n"
+        "    import single\n"
+        "    print(single.during)\n"
+        "    print(gc.isenabled(), gc.get_threshold())\n"
+        "    try:\n        import syntax\n    except SyntaxError: print(gc.isenabled(), gc.get_threshold())\n"
     })  # fmt: skip
     view.install(boot.Function("report", "report"))
     code = "import gc; print(gc.get_threshold())"
     before = subprocess.run([view.interpreter.path, "-I", "-c", code], check=True, capture_output=True, text=True)
-    assert view.run().stdout.splitlines() == [expected.format(before=before.stdout.strip()), "100000"]
+    wanted = expected.format(before=before.stdout.strip())
+    assert view.run().stdout.splitlines() == ["[100000, 100000]", wanted, wanted]
 
 
 def test_a_program_of_few_modules_needs_no_table() -> None:
@@ -236,7 +254,7 @@ def test_the_table_has_what_can_be_found_in_one_way() -> None:
     assert dict(line.split("\t", 1) for line in lines) == {
         "app": "main.py",
         "lib/python3.11/site-packages": (
-            "b.abi3.so\tbeside.py\tboth/\tcookie.py\tmore/\tpackage/\treplaced.py\tsingle.py\tsn\u00f6.py\tsyntax.py\ttools/"
+            "b.abi3.so\tbeside.py\tboth/\tcookie.py\tmore/\tpackage/\traises.py\treplaced.py\tsingle.py\tsn\u00f6.py\tsyntax.py\ttells.py\ttools/"
         ),
         "lib/python3.11/site-packages/more": "\t".join(f"m{number}.py" for number in range(5)),
         "lib/python3.11/site-packages/beside": "thing.py",
