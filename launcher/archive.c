@@ -94,7 +94,7 @@ archiveclose(struct archive *ar)
 const char *
 archivedescribe(const struct archive *ar, enum archive_status status)
 {
-	static char text[320];
+	static _Thread_local char text[320];
 	const char *what = "";
 
 	switch (status) {

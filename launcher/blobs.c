@@ -2,11 +2,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_getFrameHeader */
 #include <zstd.h>
 #include "fatpar.h"
 #include "archive.h"
 #include "blobs.h"
+#include "decode.h"
 #include "fault.h"
 #include "filter.h"
 #include "util.h"
@@ -77,41 +77,6 @@ makeroom(struct blobs *b, size_t size)
 	}
 }
 
-static int
-damaged(struct fault *fault, uint32_t blob, const char *what)
-{
-	return fail(fault, STATUS_LAUNCHER, "archive is damaged: blob %u: %s", (unsigned)blob, what);
-}
-
-static int
-decode(struct blobs *b, uint32_t index, const uint8_t *stored, const uint8_t *prefix, size_t prefix_size, uint8_t *out,
-       struct fault *fault)
-{
-	const struct blob *blob = &b->archive->blobs[index];
-	ZSTD_FrameHeader head;
-	size_t n;
-
-	if (blob->encoding == ENCODING_STORED) {
-		memcpy(out, stored, blob->raw_size);
-		return 0;
-	}
-	if (!b->context)
-		return fail(fault, STATUS_LAUNCHER, "no memory for decoding");
-	if (ZSTD_findFrameCompressedSize(stored, blob->stored_size) != blob->stored_size ||
-	    ZSTD_getFrameHeader(&head, stored, blob->stored_size) != 0)
-		return damaged(fault, index, "it is not one frame");
-	/* costs this decoder nothing, since it has the whole blob in memory, but one that decodes a stream */
-	if (head.windowSize > (uint64_t)1 << MAX_WINDOW_LOG)
-		return damaged(fault, index, "its window is too large");
-	ZSTD_DCtx_reset(b->context, ZSTD_reset_session_only);
-	if (prefix_size && ZSTD_isError(ZSTD_DCtx_refPrefix(b->context, prefix, prefix_size)))
-		return damaged(fault, index, "its bases do not fit");
-	n = ZSTD_decompressDCtx(b->context, out, blob->raw_size, stored, blob->stored_size);
-	if (ZSTD_isError(n))
-		return damaged(fault, index, ZSTD_getErrorName(n));
-	return n == blob->raw_size ? 0 : damaged(fault, index, "its decoded size is wrong");
-}
-
 /* decoded bytes, the filter not undone, as other blobs have them for their prefix: kept until KEEP is reached */
 static const uint8_t *decoded(struct blobs *, uint32_t, struct fault *);
 
@@ -152,9 +117,7 @@ decoded(struct blobs *b, uint32_t index, struct fault *fault)
 {
 	const struct blob *blob = &b->archive->blobs[index];
 	const uint8_t *found = find(b, index), *prefix = NULL;
-	uint8_t *stored CLEANUP(freemem) = NULL;
 	uint8_t *copy CLEANUP(freemem) = NULL;
-	enum archive_status status;
 	size_t prefix_size = 0;
 	struct kept *place;
 	uint8_t *out;
@@ -166,16 +129,10 @@ decoded(struct blobs *b, uint32_t index, struct fault *fault)
 		if (!prefix)
 			return NULL;
 	}
-	stored = xmalloc(blob->stored_size);
-	status = archiveblob(b->archive, index, stored);
-	if (status) {
-		fail(fault, STATUS_LAUNCHER, "%s", archivedescribe(b->archive, status));
-		return NULL;
-	}
 	/* a base was asked for last, so it is not among those given up */
 	place = makeroom(b, blob->raw_size);
 	out = xmalloc(blob->raw_size);
-	if (decode(b, index, stored, prefix, prefix_size, out, fault) < 0) {
+	if (decode(b->archive, b->context, index, &(struct prefix){prefix, prefix_size}, out, NULL, fault) < 0) {
 		free(out);
 		return NULL;
 	}

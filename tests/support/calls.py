@@ -50,14 +50,17 @@ ERRORS: Mapping[str, tuple[str, ...]] = {
     "fchmod": ("EIO", "EACCES", "ENOSPC"), "utimensat": ("EIO", "EACCES", "ENOSPC"),
     "flock": ("EINTR", "EIO", "ENOLCK"), "syncfs": ("EIO", "ENOSPC"), "statfs": ("EIO", "EINTR", "ENOMEM"),
     "getxattr": ("EIO", "EACCES", "ENOMEM"),
-    "pipe2": ("EMFILE",), "fork": _MEMORY, "clone": _MEMORY, "dup2": ("EMFILE", "EINTR"),
+    "pipe2": ("EMFILE",), "fork": _MEMORY, "clone": (*_MEMORY, "EAGAIN"), "dup2": ("EMFILE", "EINTR"),
     "poll": ("EINTR", "ENOMEM"), "wait4": ("EINTR",), "nanosleep": ("EINTR",),
     "mmap": (*_MEMORY, "EACCES"), "brk": _MEMORY, "munmap": _MEMORY, "mremap": _MEMORY, "mprotect": _MEMORY,
     "madvise": (*_MEMORY, "EIO"),
+    # what makes a thread may be forbidden, or the last one there can be; a lock is only waited for
+    "clone3": ("EAGAIN", "ENOSYS", "EPERM"),
     # these cannot fail, or not like that: fcntl is only asked for flags here, and to set them
     **dict.fromkeys((
         "fcntl", "umask", "uname", "getpid", "gettid", "geteuid", "arch_prctl", "set_tid_address", "prlimit64",
         "sched_getaffinity", "rt_sigaction", "rt_sigprocmask", "rt_sigpending", "rt_sigtimedwait", "kill", "exit_group",
+        "futex", "exit",
     ), _NOTHING),
 }  # fmt: skip
 """Call -> the errors of these six, and what is the same as one of them, that it can fail with."""

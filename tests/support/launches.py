@@ -58,12 +58,13 @@ def main():
 """
 
 
-def write(output: Path, tag: str) -> Path:
+def write(output: Path, tag: str, files: int = 0) -> Path:
     """Write an archive that has one of everything a launch can have to do with.
 
     Its first slice fits no host; the other one's files are deltas against it.
 
     :param tag: of the slice that is launched.
+    :param files: so many more, which make it worth several threads.
     """
     numbers = random.Random(1)
     library = numbers.randbytes(70_000)
@@ -75,6 +76,7 @@ def write(output: Path, tag: str) -> Path:
             f"{SITE}/part/library.bin": library,
             f"{SITE}/part/link.py": "->__init__.py",
             f"{SITE}/part/deep/empty": None,
+            **{f"{SITE}/part/more/{number}": f"{number}" for number in range(files)},
             "bin/part": "#!/bin/sh\n",
         }
         other: dict[str, Content] = {f"{SITE}/other/library.bin": library, f"{SITE}/other/data/x": word}
@@ -287,10 +289,14 @@ def grow_old(store: Store) -> None:
 
 
 @contextmanager
-def benches(directory: Path, host: str, tag: str) -> Iterator[list[Bench]]:
-    """A host for each worker."""
+def benches(directory: Path, host: str, tag: str, files: int = 0) -> Iterator[list[Bench]]:
+    """A host for each worker.
+
+    :param files: as :func:`write` has it; with any the launches have all CPUs, and as many threads. Without they have
+        one, so that each launch makes the same calls.
+    """
     directory.mkdir(exist_ok=True)
-    binds = {write(directory / "tool", tag): TOOL, calls.portable(directory / "strace"): calls.PORTABLE}
+    binds = {write(directory / "tool", tag, files): TOOL, calls.portable(directory / "strace"): calls.PORTABLE}
     with ExitStack() as stack:
         entered = [
             stack.enter_context(
@@ -298,6 +304,10 @@ def benches(directory: Path, host: str, tag: str) -> Iterator[list[Bench]]:
             )
             for number in range(WORKERS)
         ]
+        cpus = sorted(os.sched_getaffinity(0))
+        for number, far in enumerate(entered):
+            if not files:
+                os.sched_setaffinity(far.pid, {cpus[number % len(cpus)]})
         yield [Bench(far) for far in entered]
 
 
