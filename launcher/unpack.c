@@ -30,7 +30,14 @@ struct progress {
 	uint8_t (*digests)[DIGEST_SIZE];
 };
 
-/* a content's bytes: counted into the digest and, with a descriptor, written */
+/* what could not be done to an entry; the layer's name tells one __init__.py from another, and extract's directory */
+static int
+failat(const struct archive *ar, const struct layer *l, const struct entry *e, const char *doing, struct fault *fault)
+{
+	return fail(fault, STATUS_LAUNCHER, "%s %s/%s:", doing, archivestring(ar, l->name), archivestring(ar, e->path));
+}
+
+/* a content's bytes: counted into the digest and, with a descriptor, written; 1 with errno if they cannot be */
 static int
 writecontent(struct archive *ar, struct blobs *blobs, uint32_t index, int fd, uint8_t digest[DIGEST_SIZE], struct fault *fault)
 {
@@ -51,7 +58,7 @@ writecontent(struct archive *ar, struct blobs *blobs, uint32_t index, int fd, ui
 			n = (size_t)left;
 		sha256add(&sum, data + offset, n);
 		if (fd >= 0 && writeall(fd, data + offset, n) < 0)
-			return fail(fault, STATUS_LAUNCHER, "write to store:");
+			return 1;
 	}
 	sha256end(&sum, digest);
 	return 0;
@@ -71,17 +78,18 @@ writefile(struct archive *ar, struct blobs *blobs, const struct progress *p, uin
 	const struct entry *e = &ar->entries[p->layer->first_entry + index];
 	const char *path = archivestring(ar, e->path);
 	const struct timespec times[2] = {{.tv_sec = FILE_TIME}, {.tv_sec = FILE_TIME}};
-	int fd CLEANUP(closefd) = -1;
+	int fd CLEANUP(closefd) = -1, failed;
 
 	if (p->target->dir >= 0) {
 		fd = openat(p->target->dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, modeof(p->layer, e));
 		if (fd < 0)
-			return fail(fault, STATUS_LAUNCHER, "write %s to store:", path);
+			return failat(ar, p->layer, e, "write", fault);
 	}
-	if (writecontent(ar, blobs, e->value, fd, p->digests[index], fault) < 0)
-		return -1;
+	failed = writecontent(ar, blobs, e->value, fd, p->digests[index], fault);
+	if (failed)
+		return failed < 0 ? -1 : failat(ar, p->layer, e, "write", fault);
 	if (fd >= 0 && futimens(fd, times) < 0)
-		return fail(fault, STATUS_LAUNCHER, "set time of %s in store:", path);
+		return failat(ar, p->layer, e, "set time of", fault);
 	return 0;
 }
 
@@ -203,9 +211,9 @@ writeskeleton(const struct archive *ar, const struct target *t, struct fault *fa
 		if (makeparents(t->dir, path, before, fault) < 0)
 			return -1;
 		if (e->kind == ENTRY_LINK && symlinkat(archivestring(ar, e->value), t->dir, path) < 0)
-			return fail(fault, STATUS_LAUNCHER, "make link %s in store:", path);
+			return failat(ar, l, e, "make link", fault);
 		if (e->kind == ENTRY_DIR && mkdirat(t->dir, path, 0755) < 0)
-			return fail(fault, STATUS_LAUNCHER, "make directory %s in store:", path);
+			return failat(ar, l, e, "make directory", fault);
 		if (!t->object || (e->kind != ENTRY_FILE && e->kind != ENTRY_EXEC) || !ismodule(path))
 			continue;
 		slash = strrchr(path, '/');

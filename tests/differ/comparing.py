@@ -16,6 +16,7 @@ Seen = dict[str, Any]
 """``file > key > key`` -> what was seen."""
 
 VOLATILE = (
+    (re.compile(r"\b0x[0-9a-f]{6,}"), "0x"),
     (re.compile(r"/v1/layers/[0-9a-f]+/tree"), "/LAYER"),
     (re.compile(r"\bpid[= ]\d+|(?<=ProcessPid)\d+"), "PID"),
     (re.compile(r"/tmp/pymp-[^/\"\\ ]+"), "/tmp/pymp"),
@@ -70,7 +71,9 @@ def normal(text: str, words: Mapping[str, str]) -> str:
 
 
 def flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Give all that is no object, by its path."""
+    """Give all that is data, by its path; a list of words is one thing."""
+    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+        value = dict(enumerate(value))
     if isinstance(value, dict) and value:
         for key, below in value.items():
             yield from flat(f"{name} > {key}", below)

@@ -123,6 +123,7 @@ class Bench:
 
     def make(self) -> None:
         """Make the venv, of the very interpreter that the launcher takes."""
+        assert self.view.is_dir()
         make_venv(self.taken, self.interpreter.tag, self.venv, self.packed.wheels[self.interpreter.tag])
 
     @cached_property
@@ -137,8 +138,8 @@ class Bench:
 
     @property
     def taken(self) -> Path:
-        """The interpreter behind the view."""
-        return (self.view / "bin/python").resolve()
+        """The interpreter behind the view; on Python 2.7 the view has a copy, and there is only one."""
+        return self.interpreter.path if self.version < (3,) else (self.view / "bin/python").resolve()
 
     def run(self, program: Path, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
         """Run a program where the interpreter is found, in the same environment in both ways."""

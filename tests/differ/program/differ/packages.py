@@ -37,7 +37,7 @@ def everything():
     }
     found["imported"] = dict((name, guarded(imported, name)) for name in PACKED)
     found["missing"] = dict((name, guarded(imported, name)) for name in MISSING)
-    found["loaders"] = dict((name, loader_of(name)) for name in PACKED)
+    found["loaders"] = dict((name, guarded(loader_of, name)) for name in PACKED)
     found["inspect"] = guarded(inspected)
     found["tracebacks"] = dict((name, guarded(failing, name)) for name in FAILING)
     found["warnings"] = guarded(warned)
