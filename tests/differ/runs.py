@@ -55,17 +55,30 @@ def interpreters(versions: Sequence[tuple[int, int]]) -> list[Interpreter]:
     return [first[version] for version in versions if version in first]
 
 
-def pack(place: Place, interpreters: Sequence[Interpreter], more: Sequence[str] = (), words: Sequence[str] = ()) -> Packed:
-    """Pack the program for interpreters of this machine, and for further Python tags."""
+def pack(place: Place, one: Interpreter) -> Packed:
+    """Pack the program for an interpreter of this machine."""
     wheels = place.root / "shelf"
     wheels.mkdir()
-    shelf.make(wheels, interpreters)
+    shelf.make(wheels, [one])
     output = place.root / "packed" / "bin" / "differ"
     output.parent.mkdir(parents=True)
-    tags = ",".join(["manylinux2014", *(one.tag for one in interpreters), *more])
+    tags = f"manylinux2014,{one.tag}"
     environment = {"XDG_CACHE_HOME": str(CACHE), "PIP_UPLOADED_PRIOR_TO": UPLOADED_BEFORE}
-    asked = ["fat", f"differ=={shelf.VERSION}", "--find-links", wheels, "--abis", tags, "-c", "differ", "--fast", "--json", "-o", output]
-    described = json.loads(place.packed(*asked, *words, env=environment).stdout)
+    asked = [
+        "fat",
+        f"differ=={shelf.VERSION}",
+        "--find-links",
+        wheels,
+        "--abis",
+        tags,
+        "-c",
+        "differ",
+        "--fast",
+        "--json",
+        "-o",
+        output,
+    ]
+    described = json.loads(place.packed(*asked, env=environment).stdout)
     named = {
         one["name"].partition("-")[0]: tuple(
             _file(wheels, wheel["sha256"], wheel["wheel"]) for wheel in one["distributions"]
@@ -92,15 +105,26 @@ def make_venv(python: Path, tag: str, venv: Path, wheels: Sequence[Path]) -> Non
     if tag.startswith("cp27"):
         tool = venv.with_name("virtualenv")
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", tool, VIRTUALENV], check=True
+            [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", tool, VIRTUALENV],
+            check=True,
         )
         words = [sys.executable, "-m", "virtualenv", "-q", "--no-seed", "--no-periodic-update", "-p", python, venv]
         subprocess.run(words, env={**os.environ, "PYTHONPATH": str(tool)}, check=True)
     else:
         subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
     pip = f"import sys; sys.path.insert(0, {str(pip_for(tag))!r}); from pip._internal.cli.main import main; sys.exit(main())"
-    install = ["install", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([venv / "bin/python", "-c", pip, *install, *wheels], env=os.environ, check=True, stderr=subprocess.PIPE)
+    install = [
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--no-compile",
+        "--no-cache-dir",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]
+    subprocess.run(
+        [venv / "bin/python", "-c", pip, *install, *wheels], env=os.environ, check=True, stderr=subprocess.PIPE
+    )
 
 
 @dataclass(frozen=True)
@@ -148,7 +172,13 @@ class Bench:
             "FATPAR_STORE": str(self.root / "store"), **(env or {}),
         }  # fmt: skip
         done = subprocess.run(
-            [program, *arguments], cwd=cwd, env=environment, capture_output=True, check=False, timeout=300, stdin=subprocess.DEVNULL
+            [program, *arguments],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            check=False,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
         )
         return Ended(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 

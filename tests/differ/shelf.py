@@ -106,7 +106,11 @@ def make(directory: Path, interpreters: Sequence[Interpreter]) -> None:
         index.wheel(directory, name, VERSION, tag=ANY, files=files)
     for one in interpreters:
         _make_built(directory, one)
-    built = [f'{name}=={VERSION}; python_version in "{" ".join(map(_short, interpreters))}"' for name in BUILT] if interpreters else []
+    built = (
+        [f'{name}=={VERSION}; python_version in "{" ".join(map(_short, interpreters))}"' for name in BUILT]
+        if interpreters
+        else []
+    )
     files = {**_tree("differ"), f"differ-{VERSION}.dist-info/entry_points.txt": ENTRY_POINTS}
     ours = [f"{name}=={VERSION}" for name in OURS]
     index.wheel(directory, "differ", VERSION, tag=ANY, files=files, requires=[*FROM_INDEX, *ours, *built])

@@ -18,6 +18,8 @@ from .differences import DIFFERENCES, ENDINGS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from packer.sources import Interpreter
+
 pytestmark = [pytest.mark.e2e, pytest.mark.network]
 
 EVERY_TIME = ((2, 7), (3, 6), (3, 9), (3, 11), (3, 13))
@@ -65,10 +67,15 @@ def compared(request: pytest.FixtureRequest) -> Iterator[Mapping[tuple[int, int]
     asked = sorted({item.callspec.params["version"] for item in request.session.items if _is_ours(item)})
     launches = {version: 1 if version in EVERY_TIME else 2 for version in asked}
     with tempfile.TemporaryDirectory(prefix="fatpar-differ-") as name, ThreadPoolExecutor(AT_ONCE) as pool:
-        found = runs.interpreters(asked)
-        packed = runs.pack(Place(Path(name) / "place"), found)
-        benches = [runs.Bench(one, packed, Path(name) / one.tag) for one in found]
-        yield {one.version: pool.submit(compare, one, launches[one.version]) for one in benches}
+
+        def job(one: Interpreter, version: tuple[int, int]) -> Compared:
+            # for this Python alone, or the launcher would take the system's
+            root = Path(name) / one.tag
+            packed = runs.pack(Place(root / "place"), one)
+            return compare(runs.Bench(one, packed, root), launches[version])
+
+        found = {(one.version[0], one.version[1]): one for one in runs.interpreters(asked)}
+        yield {version: pool.submit(job, one, version) for version, one in found.items()}
         pool.shutdown(cancel_futures=True)
 
 

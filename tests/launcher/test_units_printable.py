@@ -66,7 +66,7 @@ slice cp39 manylinux_2_17_x86_64
 tool x executable share/a
 set layer[0].name = "one\\u001b[2J\\n  wheel  9  forged"
 set slice[0].name = "cp39\\u001b]0;title\\u0007"
-set need[0].name = "cp39\\u009b31m"
+set need[0].value = "cp39\\u009b31m"
 set tool[0].name = "x\\u00e2\\u0080\\u00aey"
 """
 
