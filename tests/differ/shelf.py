@@ -140,7 +140,7 @@ def _files() -> dict[str, Mapping[str, str | bytes]]:
             "hooked_pth.py": HOOKED,
             "added_by_pth/in_added_directory.py": "WHO = 'added'\n",
         },
-        "single": {name: "WHO = 'a wheel'\n" for name in ("single.py", "colorsys.py", "asynchat.py")},
+        "single": dict.fromkeys(("single.py", "colorsys.py", "asynchat.py"), "WHO = 'a wheel'\n"),
     }
 
 

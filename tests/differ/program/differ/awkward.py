@@ -233,18 +233,7 @@ def path_turned_round():
 def path_with_odd_entries():
     """Entries that are no directories, relative, twice, or no text."""
     write("relative/found_relative.py", "")
-    sys.path[:0] = [
-        "",
-        ".",
-        "relative",
-        "/dev/null",
-        "/nonexistent/directory",
-        os.__file__,
-        "relative/",
-        b"relative",
-        7,
-        None,
-    ]
+    sys.path[:0] = ["", ".", "relative", "/dev/null", "/nonexistent/directory", os.__file__, "relative/", b"relative", 7, None]
     found = guarded(loaded, "found_relative"), guarded(loaded, "six"), guarded(loaded, "in_cwd")
     return found, sorted(set(map(str, sys.path_importer_cache)))
 
@@ -460,11 +449,7 @@ def circles():
 
 def below_a_module():
     """A submodule of what is no package."""
-    return (
-        guarded(__import__, "odd.plainfile.sub"),
-        guarded(__import__, "six.moves.urllib"),
-        guarded(__import__, "six.absent"),
-    )
+    return guarded(__import__, "odd.plainfile.sub"), guarded(__import__, "six.moves.urllib"), guarded(__import__, "six.absent")
 
 
 def like_the_standard_library():
@@ -484,11 +469,7 @@ def without_source():
     found = guarded(loaded, "sourceless")
     import inspect
 
-    return (
-        found,
-        guarded(lambda: inspect.getsource(sys.modules["sourceless"])),
-        guarded(lambda: sys.modules["sourceless"].answer()),
-    )
+    return found, guarded(lambda: inspect.getsource(sys.modules["sourceless"])), guarded(lambda: sys.modules["sourceless"].answer())
 
 
 def other_coding():
@@ -553,9 +534,7 @@ def bytecode_written():
     """It is there after the first import."""
     import odd.written
 
-    cached = getattr(odd.written, "__cached__", None) or odd.written.__file__.replace(".pyc", ".py").replace(
-        ".py", ".pyc"
-    )
+    cached = getattr(odd.written, "__cached__", None) or odd.written.__file__.replace(".pyc", ".py").replace(".py", ".pyc")
     return os.path.isfile(cached), os.path.dirname(cached)
 
 
@@ -580,12 +559,7 @@ def run_as_module():
     import runpy
 
     found = runpy.run_module("odd.runs", run_name="__main__", alter_sys=True)
-    return (
-        plain(found["FOUND"]),
-        guarded(runpy.run_module, "odd"),
-        guarded(runpy.run_module, "absent"),
-        runpy.run_module("odd.runs")["FOUND"],
-    )
+    return plain(found["FOUND"]), guarded(runpy.run_module, "odd"), guarded(runpy.run_module, "absent"), runpy.run_module("odd.runs")["FOUND"]
 
 
 def run_package():
@@ -603,9 +577,7 @@ def run_by_path():
     write("program/__main__.py", "import sys\nFOUND = [__name__, __file__, sys.path[0], sys.argv[0]]\n")
     with zipfile.ZipFile("program.zip", "w") as archive:
         archive.write("program/__main__.py", "__main__.py")
-    return [
-        runpy.run_path(path, run_name="__main__")["FOUND"] for path in ("program", "program.zip", "program/__main__.py")
-    ]
+    return [runpy.run_path(path, run_name="__main__")["FOUND"] for path in ("program", "program.zip", "program/__main__.py")]
 
 
 def from_zip():
@@ -691,11 +663,7 @@ def parent_fails():
 def child_fails():
     """A submodule that fails leaves its package."""
     found = [guarded(__import__, "odd.nested.fails"), guarded(__import__, "odd.nested.fails")]
-    return (
-        found,
-        sorted(name for name in sys.modules if name.startswith("odd.")),
-        hasattr(sys.modules["odd.nested"], "fails"),
-    )
+    return found, sorted(name for name in sys.modules if name.startswith("odd.")), hasattr(sys.modules["odd.nested"], "fails")
 
 
 def collected():
@@ -713,14 +681,7 @@ def collected():
     found = gc.collect() > 0, seen() is None
     counts = gc.get_count()
     kept = [[] for _ in range(100000)]
-    return (
-        found,
-        gc.isenabled(),
-        gc.get_threshold(),
-        len(counts),
-        len(kept),
-        gc.get_stats()[0]["collections"] > 0 if NEW else None,
-    )
+    return found, gc.isenabled(), gc.get_threshold(), len(counts), len(kept), gc.get_stats()[0]["collections"] > 0 if NEW else None
 
 
 def exit_order():
@@ -784,18 +745,12 @@ def asked_directly():
 
     found = [observe.spec(PathFinder.find_spec("six")), observe.spec(PathFinder.find_spec("odd.nested", odd.__path__))]
     found.append(observe.spec(PathFinder.find_spec("absent")))
-    answers = [
-        [observe.kind(one), one.find_spec("six", None) is not None]
-        for one in sys.meta_path
-        if hasattr(one, "find_spec")
-    ]
+    answers = [[observe.kind(one), one.find_spec("six", None) is not None] for one in sys.meta_path if hasattr(one, "find_spec")]
     finder = pkgutil.get_importer(os.path.dirname(os.path.dirname(odd.__file__)))
     return found, answers, observe.kind(finder), finder.path, observe.spec(finder.find_spec("six"))
 
 
-CASES = [
-    value for name, value in sorted(globals().items()) if getattr(value, "__doc__", None) and type(value) is type(write)
-]
+CASES = [value for name, value in sorted(globals().items()) if getattr(value, "__doc__", None) and type(value) is type(write)]
 CASES = [one for one in CASES if one.__module__ == __name__ and one not in (write,)]
 ONLY_NEW = (
     "finder_that_replaces", "last_finder", "path_finder_patched", "file_loader_patched", "source_to_code_patched", "path_hook_first",

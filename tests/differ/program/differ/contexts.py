@@ -55,16 +55,7 @@ def processes(context, name):
     finally:
         pool.close()
         pool.join()
-    cli.save(
-        "pool " + name,
-        plain(
-            [
-                found,
-                main,
-                multiprocessing.get_all_start_methods() if hasattr(multiprocessing, "get_all_start_methods") else 0,
-            ]
-        ),
-    )
+    cli.save("pool " + name, plain([found, main, multiprocessing.get_all_start_methods() if hasattr(multiprocessing, "get_all_start_methods") else 0]))
 
 
 def pickled():
@@ -85,12 +76,7 @@ def raises():
 
 def with_main():
     main = sys.modules["__main__"]
-    return (
-        sorted(vars(main)),
-        observe.module(main),
-        sys.argv,
-        sorted(name for name in sys.modules if name in ("odd", "differ", "__mp_main__")),
-    )
+    return sorted(vars(main)), observe.module(main), sys.argv, sorted(name for name in sys.modules if name in ("odd", "differ", "__mp_main__"))
 
 
 def variables():

@@ -26,16 +26,7 @@ ELSEWHERE = ("modules", "path_importer_cache", "flags")
 
 VOLATILE = ("_git", "last_traceback", "exc_traceback", "exc_value", "exc_type", "lazy_modules")
 
-SPEC = (
-    "name",
-    "origin",
-    "cached",
-    "has_location",
-    "parent",
-    "submodule_search_locations",
-    "loader_state",
-    "_initializing",
-)
+SPEC = ("name", "origin", "cached", "has_location", "parent", "submodule_search_locations", "loader_state", "_initializing")
 
 
 def process():
@@ -82,16 +73,12 @@ def kind(one):
 
 
 def flags():
-    return dict(
-        (name, getattr(sys.flags, name)) for name in dir(sys.flags) if name[0] != "_" and name not in ("index", "count")
-    )
+    return dict((name, getattr(sys.flags, name)) for name in dir(sys.flags) if name[0] != "_" and name not in ("index", "count"))
 
 
 def module(one):
     """The attributes by which a module tells where it is from."""
-    found = dict(
-        (name, plain(getattr(one, name, "none"))) for name in ("__name__", "__file__", "__cached__", "__package__")
-    )
+    found = dict((name, plain(getattr(one, name, "none"))) for name in ("__name__", "__file__", "__cached__", "__package__"))
     if hasattr(one, "__path__"):
         found["__path__"] = [thing(type(one.__path__)), guarded(list, one.__path__)]
     found["__loader__"] = kind(getattr(one, "__loader__", None))
@@ -145,32 +132,15 @@ def configuration():
 
 def interpreter():
     return {
-        "gc": [
-            gc.isenabled(),
-            gc.get_threshold(),
-            getattr(gc, "get_freeze_count", int)() > 0,
-            gc.get_debug(),
-            plain(gc.garbage),
-        ],
+        "gc": [gc.isenabled(), gc.get_threshold(), getattr(gc, "get_freeze_count", int)() > 0, gc.get_debug(), plain(gc.garbage)],
         "gc.callbacks": plain(getattr(gc, "callbacks", [])),
-        "warnings.filters": plain(
-            [
-                [plain(part) if not hasattr(part, "pattern") else part.pattern for part in one]
-                for one in warnings.filters
-            ]
-        ),
+        "warnings.filters": plain([[plain(part) if not hasattr(part, "pattern") else part.pattern for part in one] for one in warnings.filters]),
         "warnings.showwarning": plain(warnings.showwarning),
         "atexit": guarded(getattr(atexit, "_ncallbacks", int)),
-        "threads": [
-            sorted(one.name for one in threading.enumerate()),
-            threading.active_count(),
-            threading.current_thread().name,
-        ],
+        "threads": [sorted(one.name for one in threading.enumerate()), threading.active_count(), threading.current_thread().name],
         "main thread": guarded(lambda: threading.main_thread().ident == threading.current_thread().ident),
         "excepthook": [plain(sys.excepthook is sys.__excepthook__), plain(sys.displayhook is sys.__displayhook__)],
-        "locale": [
-            guarded(locale.setlocale, getattr(locale, name)) for name in ("LC_CTYPE", "LC_NUMERIC", "LC_MESSAGES")
-        ],
+        "locale": [guarded(locale.setlocale, getattr(locale, name)) for name in ("LC_CTYPE", "LC_NUMERIC", "LC_MESSAGES")],
         "preferred encoding": guarded(locale.getpreferredencoding, False),
         "__main__": main_names(),
     }
@@ -193,9 +163,7 @@ def operating_system():
         "cwd": os.getcwd(),
         "descriptors": descriptors(),
         "signals": signals(),
-        "limits": dict(
-            (name, resource.getrlimit(getattr(resource, name))) for name in dir(resource) if name.startswith("RLIMIT_")
-        ),
+        "limits": dict((name, resource.getrlimit(getattr(resource, name))) for name in dir(resource) if name.startswith("RLIMIT_")),
         "priority": os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None,
         "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "ids": [os.getuid(), os.geteuid(), os.getgid(), os.getegid(), os.getgroups()],
@@ -206,7 +174,7 @@ def operating_system():
             found["proc " + name] = plain(stream.read().decode("utf-8", "replace"))
     found["proc exe"] = os.readlink("/proc/self/exe")
     with open("/proc/self/status") as stream:
-        wanted = ("Sig", "Shd", "Cap", "NoNewPrivs", "Seccomp", "Threads", "Umask")
+        wanted = ("SigPnd", "SigBlk", "SigIgn", "SigCgt", "Shd", "Cap", "NoNewPrivs", "Seccomp", "Threads", "Umask")
         found["proc status"] = [line.strip() for line in stream if line.startswith(wanted)]
     return found
 

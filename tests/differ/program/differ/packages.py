@@ -19,31 +19,18 @@ PACKED = (
 )  # fmt: skip
 """Modules to look for; not every Python has all."""
 
-MISSING = (
-    "absent",
-    "odd.absent",
-    "odd.plainfile.absent",
-    "space.absent",
-    "absent.absent",
-    "",
-    "odd.nested.",
-    ".absent",
-)
+MISSING = ("absent", "odd.absent", "odd.plainfile.absent", "space.absent", "absent.absent", "", "odd.nested.", ".absent")
 
 
 def everything():
     found = {
         "find_spec": dict((name, guarded(located, name)) for name in PACKED + MISSING),
         "pkgutil": dict((name, guarded(pkgutil_of, name)) for name in ("odd", "zope", "space", "extended", "differ")),
-        "iter_modules": guarded(
-            lambda: sorted([one[1], one[2], observe.kind(one[0])] for one in pkgutil.iter_modules())
-        ),
+        "iter_modules": guarded(lambda: sorted([one[1], one[2], observe.kind(one[0])] for one in pkgutil.iter_modules())),
         "walk_packages": guarded(walked),
         "importers": guarded(lambda: [observe.kind(one) for one in pkgutil.iter_importers()]),
         "importers of odd": guarded(lambda: [observe.kind(one) for one in pkgutil.iter_importers("odd.nested")]),
-        "get_data": guarded(
-            lambda: [pkgutil.get_data("odd", "data/words.txt"), pkgutil.get_data("odd", "data/all.bin")]
-        ),
+        "get_data": guarded(lambda: [pkgutil.get_data("odd", "data/words.txt"), pkgutil.get_data("odd", "data/all.bin")]),
         "get_data of what is missing": guarded(pkgutil.get_data, "odd", "data/absent"),
         "metadata": guarded(metadata),
         "resources": guarded(resources),
@@ -76,10 +63,7 @@ def imported(name):
 
 def pkgutil_of(name):
     package = __import__(name)
-    return [
-        sorted([one[1], one[2]] for one in pkgutil.iter_modules(package.__path__, name + ".")),
-        list(package.__path__),
-    ]
+    return [sorted([one[1], one[2]] for one in pkgutil.iter_modules(package.__path__, name + ".")), list(package.__path__)]
 
 
 def walked():
@@ -107,9 +91,7 @@ def metadata():
         }
     found["missing"] = guarded(metadata.version, "absent")
     found["entry points"] = guarded(entry_points, metadata)
-    found["packages"] = guarded(
-        lambda: dict((name, sorted(of)) for name, of in metadata.packages_distributions().items())
-    )
+    found["packages"] = guarded(lambda: dict((name, sorted(of)) for name, of in metadata.packages_distributions().items()))
     found["loaded"] = guarded(lambda: [point.load() for point in metadata.entry_points(group="differ.points")])
     return found
 
@@ -138,16 +120,10 @@ def resources():
 
 def loader_of(name):
     """What a loader says of its module."""
-    loader = getattr(sys.modules.get(name), "__loader__", None) or (
-        sys.version_info[0] == 2 and pkgutil.find_loader(name)
-    )
+    loader = getattr(sys.modules.get(name), "__loader__", None) or (sys.version_info[0] == 2 and pkgutil.find_loader(name))
     if not loader:
         return None
-    found = {
-        "type": observe.kind(loader),
-        "repr": guarded(repr, loader),
-        "attributes": guarded(lambda: sorted(vars(loader))),
-    }
+    found = {"type": observe.kind(loader), "repr": guarded(repr, loader), "attributes": guarded(lambda: sorted(vars(loader)))}
     for method in ("get_source", "is_package", "get_filename"):
         found[method] = guarded(lambda method=method: getattr(loader, method)(name))
     found["get_code"] = guarded(code_of, loader, name)
@@ -169,14 +145,7 @@ def inspected():
     import zope.interface
 
     found = {}
-    for one in (
-        observe.process,
-        odd.nested.deep.Deep,
-        odd.nested.deep.function,
-        six.add_metaclass,
-        six,
-        zope.interface.Interface.__class__,
-    ):
+    for one in (observe.process, odd.nested.deep.Deep, odd.nested.deep.function, six.add_metaclass, six, zope.interface.Interface.__class__):
         name = plain(one)
         found[name] = [guarded(getattr(inspect, of), one) for of in ("getfile", "getsourcefile", "getmodule")]
         found[name + " source"] = guarded(lambda one=one: [len(inspect.getsource(one)), inspect.getsource(one)[:80]])
