@@ -1,7 +1,7 @@
 """Every difference between a packed program and the same wheels in a venv, with the reason why it is so.
 
-Patterns are for the names of :data:`comparing.Seen`. What differs and is not here fails the test, and so does an entry that
-explains nothing any more.
+Patterns are for the names of :data:`comparing.Seen`. What differs and is not here fails the test, and so does an
+entry that explains nothing any more.
 """
 
 from __future__ import annotations

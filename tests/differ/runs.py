@@ -112,7 +112,8 @@ def make_venv(python: Path, tag: str, venv: Path, wheels: Sequence[Path]) -> Non
         subprocess.run(words, env={**os.environ, "PYTHONPATH": str(tool)}, check=True)
     else:
         subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
-    pip = f"import sys; sys.path.insert(0, {str(pip_for(tag))!r}); from pip._internal.cli.main import main; sys.exit(main())"
+    pip = f"import sys; sys.path.insert(0, {str(pip_for(tag))!r})\n"
+    pip += "from pip._internal.cli.main import main; sys.exit(main())"
     install = [
         "install",
         "--no-index",

@@ -32,8 +32,8 @@ odd = odd:point
 FROM_INDEX = (
     "six", "setuptools<81", "zope.event", 'zope.interface; python_version<"3.14"', 'markupsafe; python_version<"3.14"',
 )  # fmt: skip
-"""A single file; pkg_resources and a .pth file that imports; a namespace in two distributions, by .pth files or without;
-extension modules. Of the newest Pythons not all are there."""
+"""A single file; pkg_resources and a .pth file that imports; a namespace in two distributions, by .pth files or
+without; extension modules. Of the newest Pythons not all are there."""
 
 OURS = ("odd", "space-one", "space-two", "extended-a", "extended-b", "hooked", "single")
 BUILT = ("twins", "sourceless")
@@ -95,7 +95,8 @@ PyMODINIT_FUNC initeither(void)
 #endif
 """
 
-FACTS = "import sysconfig as s; print(s.get_paths()['include']); print(s.get_config_var('EXT_SUFFIX') or s.get_config_var('SO'))"
+FACTS = "import sysconfig as s; print(s.get_paths()['include'])\n"
+FACTS += "print(s.get_config_var('EXT_SUFFIX') or s.get_config_var('SO'))"
 
 COMPILE = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2], '/gone/sourceless.py', True)"
 
