@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -75,15 +74,8 @@ def test_every_way_to_look_into_a_hostile_archive(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     file = tmp_path / "app"
     file.write_bytes(vectors.build(vectors.parse("good-x", HOSTILE), tmp_path / "work"))
-    file.chmod(0o755)
     texts = [inspect.table(inspect.describe(file)), sizes_text.table(sizes.measure(file))]
     texts.append(explain.judge(file, "bookworm").text)
-    for word in ("list", "explain"):
-        done = subprocess.run([file], env={"FATPAR": word}, capture_output=True, check=False, timeout=60)
-        texts.append(done.stdout.decode())
-        assert done.stderr == b""
-    refused = subprocess.run([file], env={"PATH": "/nonexistent"}, capture_output=True, check=False, timeout=60)
-    texts.append(refused.stderr.decode())
     for text in texts:
         assert text.replace("\n", "").isprintable(), text
         assert "\n  wheel  9  forged" not in text
