@@ -15,6 +15,7 @@
 #include "fault.h"
 #include "host.h"
 #include "object.h"
+#include "printable.h"
 #include "select.h"
 #include "sha256.h"
 #include "tables.h"
@@ -71,6 +72,15 @@ layerkind(uint32_t kind)
 	return kind < COUNTOF(names) && names[kind] ? names[kind] : "other";
 }
 
+/* a line that ends in a name of the archive's */
+static void
+listname(const struct archive *ar, const char *before, uint32_t ref)
+{
+	char *name CLEANUP(freemem) = printable(archivestring(ar, ref), '\0');
+
+	printf("%s%s\n", before, name);
+}
+
 static int
 list(const struct archive *ar)
 {
@@ -81,14 +91,15 @@ list(const struct archive *ar)
 	hexof(ar->trailer.id, DIGEST_SIZE, id);
 	printf("archive %s, %llu bytes\n", id, (unsigned long long)ar->file_size);
 	for (i = 0; i < ar->tool_count; i++)
-		printf("tool %s\n", archivestring(ar, ar->tools[i].name));
+		listname(ar, "tool ", ar->tools[i].name);
 	for (i = 0; i < ar->slice_count; i++) {
 		s = &ar->slices[i];
-		printf("slice %s\n", archivestring(ar, s->name));
+		listname(ar, "slice ", s->name);
 		for (k = 0; k < s->layer_count; k++) {
 			const struct layer *l = &ar->layers[ar->refs[s->first_layer + k]];
 
-			printf("  %-11s %10llu  %s\n", layerkind(l->kind), (unsigned long long)l->size, archivestring(ar, l->name));
+			printf("  %-11s %10llu", layerkind(l->kind), (unsigned long long)l->size);
+			listname(ar, "  ", l->name);
 		}
 	}
 	return 0;

@@ -9,6 +9,7 @@
 #include "host.h"
 #include "select.h"
 #include "explain.h"
+#include "printable.h"
 #include "util.h"
 
 struct text {
@@ -34,6 +35,15 @@ add(struct text *t, const char *fmt, ...)
 	vsnprintf(t->s + t->size, (size_t)n + 1, fmt, ap);
 	va_end(ap);
 	t->size += (size_t)n;
+}
+
+/* a name of the archive's */
+static void
+addname(struct text *t, const struct archive *ar, uint32_t ref)
+{
+	char *name CLEANUP(freemem) = printable(archivestring(ar, ref), '\0');
+
+	add(t, "%s", name);
 }
 
 static const char *
@@ -109,7 +119,8 @@ addreason(struct text *t, const struct archive *ar, const struct host *host, con
 {
 	const struct reason *r = &v->reasons[index];
 	const struct need *n = &ar->needs[r->need];
-	const char *name = archivestring(ar, n->name), *value = archivestring(ar, n->value);
+	char *name CLEANUP(freemem) = printable(archivestring(ar, n->name), '\0');
+	char *value CLEANUP(freemem) = printable(archivestring(ar, n->value), '\0');
 	const struct python *py = v->python == NONE ? NULL : &host->pythons[v->python];
 
 	switch (r->why) {
@@ -229,8 +240,9 @@ refusaltext(const struct archive *ar, const struct host *host, const struct sele
 			best = &sel->verdicts[i];
 	add(&t, "this machine cannot run it: ");
 	addreason(&t, ar, host, best, 0);
-	add(&t, " (%s of %u)\nfound %s, ", archivestring(ar, ar->slices[best - sel->verdicts].name), (unsigned)sel->verdict_count,
-	    machinename(host->machine));
+	add(&t, " (");
+	addname(&t, ar, ar->slices[best - sel->verdicts].name);
+	add(&t, " of %u)\nfound %s, ", (unsigned)sel->verdict_count, machinename(host->machine));
 	addcpu(&t, host->cpu);
 	add(&t, ", Linux %s, ", host->release);
 	addlibc(&t, host, host->libc_count ? 0 : NONE);
@@ -245,7 +257,9 @@ addslice(struct text *t, const struct archive *ar, const struct host *host, cons
 	const struct verdict *v = &sel->verdicts[i];
 	uint32_t k;
 
-	add(t, "  %s: ", archivestring(ar, ar->slices[i].name));
+	add(t, "  ");
+	addname(t, ar, ar->slices[i].name);
+	add(t, ": ");
 	if (!v->reason_count) {
 		add(t, "fits");
 		if (v->python != NONE)
@@ -270,6 +284,11 @@ explaintext(const struct archive *ar, const struct host *host, const struct sele
 	add(&t, "slices, most preferred first\n");
 	for (i = 0; i < sel->verdict_count; i++)
 		addslice(&t, ar, host, sel, i);
-	add(&t, "choice\n  %s\n", sel->slice == NONE ? "none: this machine cannot run it" : archivestring(ar, ar->slices[sel->slice].name));
+	add(&t, "choice\n  ");
+	if (sel->slice == NONE)
+		add(&t, "none: this machine cannot run it");
+	else
+		addname(&t, ar, ar->slices[sel->slice].name);
+	add(&t, "\n");
 	return t.s;
 }

@@ -121,14 +121,20 @@ makebase(struct store *s)
 	for (slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
 		/* some filesystems deny to make what is there already: the next one will tell */
-		if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+		if (mkdir(path, 0700) == 0) {
+			s->made = s->made ? s->made : (uint32_t)strlen(path);
+		} else if (errno != EEXIST) {
 			if (errno != EROFS && errno != EACCES)
 				return refuseerrno(s);
 			denied = errno;
 		}
 		*slash = '/';
 	}
-	if (mkdir(path, 0700) == 0 || errno == EEXIST)
+	if (mkdir(path, 0700) == 0) {
+		s->made = s->made ? s->made : (uint32_t)strlen(path);
+		return 0;
+	}
+	if (errno == EEXIST)
 		return 0;
 	if (errno == ENOENT && denied)
 		errno = denied;
@@ -172,15 +178,20 @@ storeisfirst(const struct store *s)
 	       !isnetwork(fs.f_type);
 }
 
-static void
+/* whether it was made */
+static int
 maketag(int base)
 {
 	int fd CLEANUP(closefd) = openat(base, "CACHEDIR.TAG", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
 	struct stat st;
 
 	/* for backup programs only; that it fails changes nothing. A launch that was killed here left it empty */
-	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_size == 0) && writeall(fd, TAG, sizeof(TAG) - 1) < 0)
-		unlinkat(base, "CACHEDIR.TAG", 0);
+	if (fd < 0 || (fstat(fd, &st) == 0 && st.st_size))
+		return 0;
+	if (writeall(fd, TAG, sizeof(TAG) - 1) == 0)
+		return 1;
+	unlinkat(base, "CACHEDIR.TAG", 0);
+	return 0;
 }
 
 /* what a filesystem allows: -1 if programs cannot be run from it */
@@ -214,6 +225,7 @@ openstore(struct store *s, int create)
 		return refuseerrno(s);
 	if (checktrust(s, base) < 0 || checkfilesystem(s, base) < 0)
 		return -1;
+	s->fresh = s->writable && faccessat(base, "v1", F_OK, AT_SYMLINK_NOFOLLOW) < 0;
 	s->fd = opendirectory(base, "v1", s->writable);
 	if (s->fd < 0)
 		return refuseerrno(s);
@@ -225,7 +237,7 @@ openstore(struct store *s, int create)
 	if (s->layers < 0 || s->views < 0 || s->plans < 0)
 		return refuseerrno(s);
 	if (s->writable)
-		maketag(base);
+		s->tagged = maketag(base);
 	return 0;
 }
 
@@ -288,6 +300,28 @@ storeswritable(const struct stores *s, uint32_t order[8])
 	return count;
 }
 
+/* take away again what was made for a store that is not used: nothing is left by a launch that is refused */
+static void
+unmake(struct store *s)
+{
+	char *path CLEANUP(freemem) = xstrdup(s->base);
+	char *version CLEANUP(freemem) = xasprintf("%s/v1", s->base);
+	char *tag CLEANUP(freemem) = xasprintf("%s/CACHEDIR.TAG", s->base);
+	int saved = errno;
+
+	/* what is not empty is used by somebody, and stays with all that is above it */
+	unlinkat(s->fd, "plans", AT_REMOVEDIR);
+	unlinkat(s->fd, "views", AT_REMOVEDIR);
+	unlinkat(s->fd, "layers", AT_REMOVEDIR);
+	if (rmdir(version) == 0) {
+		if (s->tagged)
+			unlink(tag);
+		while (s->made && strlen(path) >= s->made && rmdir(path) == 0)
+			*strrchr(path, '/') = '\0';
+	}
+	errno = saved;
+}
+
 int
 storehasroom(struct store *s, uint64_t bytes)
 {
@@ -305,6 +339,8 @@ storehasroom(struct store *s, uint64_t bytes)
 	snprintf(why, sizeof(why), "%llu MB are needed, %llu MB are free", (unsigned long long)(bytes >> 20) + 1,
 	         (unsigned long long)(room >> 20));
 	storerefuse(s, why);
+	if (s->fresh)
+		unmake(s);
 	return 0;
 }
 

@@ -14,6 +14,9 @@ struct store {
 	int plans;
 	int writable;
 	int network;            /* on a network filesystem: written to only if nothing else can be */
+	uint32_t made;          /* length of the path of the first directory that was made for it; 0: all were there */
+	int fresh;              /* base/v1 was made just now */
+	int tagged;             /* and CACHEDIR.TAG */
 	char why[160];          /* why it is not used, or not written to; "" */
 };
 
@@ -49,7 +52,7 @@ void storesopen(struct stores *, int create);
  */
 uint32_t storeswritable(const struct stores *, uint32_t order[8]);
 
-/* whether a store has room for so many bytes; if not, it is not written to any more */
+/* whether a store has room for so many bytes; if not, it is not written to any more, and gone if it was just made */
 int storehasroom(struct store *, uint64_t bytes);
 
 /* forget that a store was open; storesopen opens it again, or makes it */

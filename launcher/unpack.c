@@ -32,6 +32,13 @@ struct progress {
 	uint8_t (*digests)[DIGEST_SIZE];
 };
 
+/* what could not be done to an entry; the layer's name tells one __init__.py from another, and extract's directory */
+static int
+failat(const struct archive *ar, const struct layer *l, const struct entry *e, const char *doing, struct fault *fault)
+{
+	return fail(fault, STATUS_LAUNCHER, "%s %s/%s:", doing, archivestring(ar, l->name), archivestring(ar, e->path));
+}
+
 /* files in the order in which their bytes stand in the archive; those of the same bytes side by side, by kind */
 struct order {
 	uint32_t target;
@@ -61,7 +68,10 @@ struct worker {
 	pthread_t thread;
 };
 
-/* a content's bytes: counted into the digest and, with a descriptor, written. *lot is where they begin, and then where they end */
+/*
+ * A content's bytes: counted into the digest and, with a descriptor, written; 1 with errno if they cannot be. *lot is
+ * where they begin, and then where they end.
+ */
 static int
 writecontent(struct worker *w, uint32_t index, struct lot **lot, int again, int fd, uint8_t digest[DIGEST_SIZE])
 {
@@ -88,7 +98,7 @@ writecontent(struct worker *w, uint32_t index, struct lot **lot, int again, int 
 			n = (size_t)left;
 		sha256add(&sum, (*lot)->plain + offset, n);
 		if (fd >= 0 && writeall(fd, (*lot)->plain + offset, n) < 0)
-			return fail(&w->hand.fault, STATUS_LAUNCHER, "write to store:");
+			return 1;
 	}
 	sha256end(&sum, digest);
 	return 0;
@@ -109,17 +119,18 @@ writefile(struct worker *w, const struct order *o, struct lot **lot, int again)
 	const struct entry *e = &w->job->archive->entries[p->layer->first_entry + o->entry];
 	const char *path = archivestring(w->job->archive, e->path);
 	const struct timespec times[2] = {{.tv_sec = FILE_TIME}, {.tv_sec = FILE_TIME}};
-	int fd CLEANUP(closefd) = -1;
+	int fd CLEANUP(closefd) = -1, failed;
 
 	if (p->target->dir >= 0) {
 		fd = openat(p->target->dir, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, modeof(p->layer, e));
 		if (fd < 0)
-			return fail(&w->hand.fault, STATUS_LAUNCHER, "write %s to store:", path);
+			return failat(w->job->archive, p->layer, e, "write", &w->hand.fault);
 	}
-	if (writecontent(w, e->value, lot, again, fd, p->digests[o->entry]) < 0)
-		return -1;
+	failed = writecontent(w, e->value, lot, again, fd, p->digests[o->entry]);
+	if (failed)
+		return failed < 0 ? -1 : failat(w->job->archive, p->layer, e, "write", &w->hand.fault);
 	if (fd >= 0 && futimens(fd, times) < 0)
-		return fail(&w->hand.fault, STATUS_LAUNCHER, "set time of %s in store:", path);
+		return failat(w->job->archive, p->layer, e, "set time of", &w->hand.fault);
 	return 0;
 }
 
@@ -450,9 +461,9 @@ writeskeleton(const struct archive *ar, const struct target *t, struct fault *fa
 		if (makeparents(t->dir, path, before, fault) < 0)
 			return -1;
 		if (e->kind == ENTRY_LINK && symlinkat(archivestring(ar, e->value), t->dir, path) < 0)
-			return fail(fault, STATUS_LAUNCHER, "make link %s in store:", path);
+			return failat(ar, l, e, "make link", fault);
 		if (e->kind == ENTRY_DIR && mkdirat(t->dir, path, 0755) < 0)
-			return fail(fault, STATUS_LAUNCHER, "make directory %s in store:", path);
+			return failat(ar, l, e, "make directory", fault);
 		if (!t->object || (e->kind != ENTRY_FILE && e->kind != ENTRY_EXEC) || !ismodule(path))
 			continue;
 		slash = strrchr(path, '/');

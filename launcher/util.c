@@ -7,6 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include "fault.h"
+#include "printable.h"
 #include "util.h"
 
 void
@@ -144,6 +145,7 @@ int
 fail(struct fault *fault, int status, const char *fmt, ...)
 {
 	int saved = errno;
+	char *shown CLEANUP(freemem) = NULL;
 	size_t n;
 	va_list ap;
 
@@ -152,6 +154,9 @@ fail(struct fault *fault, int status, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(fault->what, sizeof(fault->what), fmt, ap);
 	va_end(ap);
+	/* names of an archive may stand in it */
+	shown = printable(fault->what, '\n');
+	snprintf(fault->what, sizeof(fault->what), "%s", shown);
 	n = strlen(fault->what);
 	if (n && fault->what[n - 1] == ':')
 		snprintf(fault->what + n, sizeof(fault->what) - n, " %s", strerror(saved));

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packer import binaries, claims, explain, facts, hosts, inspect, layers, needs, targets
+from packer import binaries, claims, explain, facts, hosts, inspect, layers, native, needs, targets
 from packer.model import Layer, LayerKind
 from packer.needs import Use
 
@@ -89,6 +89,7 @@ def newest(nodes: Iterable[str]) -> str:
 
 def text(audited: Mapping[str, Any]) -> str:
     """Say it to people."""
+    audited = native.shown(audited)
     return "\n\n".join([f"{audited['file']}: archive {audited['id']}", *map(_slice_text, audited["slices"])])
 
 

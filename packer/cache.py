@@ -12,6 +12,9 @@ from pathlib import Path
 _KEPT_FOR = 30 * 24 * 3600
 """Seconds since something was last used until it is thrown away."""
 
+_TEMPORARY_FOR = 24 * 3600
+"""Seconds after which nobody writes to a temporary file any more."""
+
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -53,11 +56,12 @@ class Cache:
 
     def sweep(self) -> None:
         """Throw away what was not used for long, and what killed runs left."""
-        before = time.time() - _KEPT_FOR
+        now = time.time()
         with contextlib.suppress(OSError):
             for path in self._directory.glob("*/*"):
                 with contextlib.suppress(OSError):
-                    if path.stat().st_mtime < before:
+                    kept_for = _TEMPORARY_FOR if path.name.startswith(".") else _KEPT_FOR
+                    if path.stat().st_mtime < now - kept_for:
                         path.unlink()
 
     def _path(self, name: bytes) -> Path:

@@ -120,6 +120,7 @@ def _install(options: argparse.Namespace) -> int:
 
 def _store_ls(options: argparse.Namespace) -> int:
     from packer import store
+    from packer.native import printable
 
     found = [store.contents(base) for base in store.bases(options.store)]
     if options.json:
@@ -131,12 +132,14 @@ def _store_ls(options: argparse.Namespace) -> int:
         for view in one.views:
             size = sum(sizes.get(digest, 0) for digest in view.layers)
             tools = ", ".join(view.tools[:3]) + (" ..." if len(view.tools) > 3 else "")
-            print(f"  {_day(view.used)}  {size:>13,}  {tools}  {view.slice}{'  installed' if view.installed else ''}")
+            names = f"{printable(tools)}  {printable(view.slice)}"
+            print(f"  {_day(view.used)}  {size:>13,}  {names}{'  installed' if view.installed else ''}")
     return _no_store(found)
 
 
 def _store_du(options: argparse.Namespace) -> int:
     from packer import store
+    from packer.native import printable
 
     found = [store.contents(base) for base in store.bases(options.store)]
     if options.json:
@@ -145,7 +148,7 @@ def _store_du(options: argparse.Namespace) -> int:
     for one in found:
         print(f"{one.base}: {_total(one):,} bytes")
         for layer in one.layers:
-            print(f"  {layer.size:>13,}  {len(layer.views):>3}  {layer.name or layer.digest}")
+            print(f"  {layer.size:>13,}  {len(layer.views):>3}  {printable(layer.name) or layer.digest}")
     return _no_store(found)
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import shutil
+import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from packer.model import Entry
+
+_ABANDONED = 24 * 3600
+"""Seconds after which nobody works on a temporary file any more."""
 
 
 @contextlib.contextmanager
@@ -29,7 +36,8 @@ def replacing(path: Path, *, mode: int = 0o666, exact: int | None = None, option
     :raises PackError: if the directory cannot be written to, or the disk is full.
     """
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        sweep(path.parent, rf"\.{re.escape(path.name)}\.tmp-\w{{8}}")
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.tmp-", dir=path.parent)
         temporary = Path(name)
         try:
             with open(name, "w+b", opener=lambda *_: descriptor) as file:  # so that it has a name
@@ -44,6 +52,24 @@ def replacing(path: Path, *, mode: int = 0o666, exact: int | None = None, option
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _cannot_write(path, error, option) from error
+
+
+def sweep(directory: Path, names: str) -> None:
+    """Remove what runs that were killed left under temporary names: what is older than a day, as stores do it.
+
+    :param names: a regular expression for the whole of a name.
+    """
+    before = time.time() - _ABANDONED
+    with contextlib.suppress(OSError):
+        for path in [Path(one) for one in os.scandir(directory) if re.fullmatch(names, one.name)]:
+            with contextlib.suppress(OSError):
+                found = path.lstat()
+                if found.st_mtime >= before or found.st_uid != os.geteuid():
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
 
 def refuse_unwritable(path: Path, *, option: str = "-o") -> None:

@@ -96,6 +96,7 @@ def _word(kinds: type[Enum], number: int) -> str:
 
 def table(described: dict[str, Any]) -> str:
     """Give the same for reading."""
+    described = native.shown(described)
     lines = [
         f"{described['file']}: {described['size']:,} bytes, archive {described['id']}",
         f"tools: {', '.join(tool['name'] for tool in described['tools'])}",

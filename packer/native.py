@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HEADERS = (
     "fault", "sha256", "crc32", "tree", "filter", "archive", "tables", "blobs", "cpu", "elffile", "ldcache", "host",
-    "pythons", "select", "decide", "explain", "control", "store", "object", "prune", "plan", "prepare",
+    "pythons", "select", "decide", "explain", "printable", "control", "store", "object", "prune", "plan", "prepare",
 )  # fmt: skip
 """In an order in which each needs only what stands before it."""
 
@@ -78,6 +78,20 @@ def own(pointer: Any) -> str:
         return text(pointer)
     finally:
         lib().free(pointer)
+
+
+def printable(name: str) -> str:
+    """Make a name fit to be shown: what would do something to a terminal, or break a line, is written out."""
+    return own(lib().printable(encoded(name), b"\0"))
+
+
+def shown(value: Any) -> Any:
+    """Make all names in JSON values fit to be shown."""
+    if isinstance(value, dict):
+        return {shown(key): shown(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(one) for one in value]
+    return printable(value) if isinstance(value, str) and not value.isprintable() else value
 
 
 def record(kind: str, values: Mapping[str, object]) -> bytes:

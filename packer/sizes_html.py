@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from packer import files
 from packer.errors import PackError
-from packer.sizes_text import LARGEST, largest_layers, layer_name, part_names, percent, printable, user_names
+from packer.native import printable
+from packer.sizes_text import LARGEST, largest_layers, layer_name, part_names, percent, user_names
 from packer.treemap import Rectangle, squarify
 
 if TYPE_CHECKING:

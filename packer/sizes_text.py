@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from packer.native import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -79,13 +81,6 @@ def user_names(found: Sizes, slices: Sequence[int]) -> str:
     if len(slices) == len(found.slices):
         return "all"
     return ", ".join(printable(found.labels[number]) for number in slices) or "none"
-
-
-def printable(name: str) -> str:
-    """Make a name fit for a table: what cannot be seen, or would break a line, is written as in Python."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in name
-    )
 
 
 def layer_name(found: Sizes, number: int) -> str:

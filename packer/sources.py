@@ -32,7 +32,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from packer import process
 from packer.errors import PackError
-from packer.files import sha256
+from packer.files import sha256, sweep
 from packer.model import Target
 from packer.targets import wheel_tags
 
@@ -405,7 +405,14 @@ def scratch(cache: Path) -> Path:
     """Give the directory of ``cache`` for what is not finished."""
     directory = cache / "tmp"
     directory.mkdir(parents=True, exist_ok=True)
+    _sweep_once(directory)
     return directory
+
+
+@functools.cache
+def _sweep_once(directory: Path) -> None:
+    """Remove what runs that were killed left there."""
+    sweep(directory, r"[a-z]+-\w{8}")
 
 
 def keep(wheel: Path, cache: Path) -> Path:

@@ -51,7 +51,7 @@ CANNOT = "packer: cannot write out: No space left on device\npacker: hint: name 
         # free pages where the output goes, None: no file more -> what is said; an archive takes 57
         ("fat", {None: CANNOT, 48: CANNOT, 80: ""}),
         ("patch", {None: CANNOT, 1: CANNOT, 80: ""}),
-        ("extract", {1: "packer: new: write to store: No space left on device\n", 80: ""}),
+        ("extract", {1: "packer: new: write app/app/script.py: No space left on device\n", 80: ""}),
     ],
 )
 def test_with_a_full_disk_the_old_output_stays(tmp_path: Path, name: str, said: dict[int | None, str]) -> None:

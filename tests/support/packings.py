@@ -147,7 +147,7 @@ class Runs:
         left = self._left(place)
         if case.fault == KILL:
             # what is hidden, or named after the process, and in nobody's way
-            assert all(re.match(r"work/\.out\.|work/out-directory\.tmp-\d+|tmp/", name) for name in left), left
+            assert all(re.match(r"work/\.out\.tmp-|work/out-directory\.tmp-\d+|tmp/", name) for name in left), left
         elif case.call not in REMOVING:
             assert left == [], left
         if output.is_dir():

@@ -1,0 +1,3 @@
+from odd.circle_fails import other  # noqa: F401
+
+name = 1

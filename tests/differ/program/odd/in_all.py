@@ -1,0 +1,1 @@
+WHO = "named in __all__"

@@ -1,0 +1,1 @@
+FOUND = [__name__, __package__, __file__]

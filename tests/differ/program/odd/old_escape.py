@@ -1,0 +1,2 @@
+# an escape that is none: a warning of the compiler
+TEXT = "\d"

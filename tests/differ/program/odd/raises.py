@@ -1,0 +1,8 @@
+"""Fails."""
+
+
+def raising():
+    raise ValueError("at import")  # with a comment
+
+
+raising()

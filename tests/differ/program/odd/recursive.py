@@ -1,0 +1,10 @@
+import sys
+
+sys.setrecursionlimit(120)
+
+
+def again(number):
+    return again(number + 1)
+
+
+again(0)

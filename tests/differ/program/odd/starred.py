@@ -1,0 +1,3 @@
+__all__ = ["shown"]
+shown, hidden = 1, 2
+WHO = "starred"

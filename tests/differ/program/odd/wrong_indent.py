@@ -1,0 +1,3 @@
+def fine():
+    return 1
+  return 2
