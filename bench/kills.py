@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch import chosen_python
 from measure import Findings, machine, pack_fat, run, table, tell
-from rivals import MAKERS, AbsentError, Place, Program, Tool, make_tools, workplace, write_wheel
+from rivals import MAKERS, AbsentError, Place, Program, Tool, hide_packages, make_tools, workplace, write_wheel
 
 from packer import targets
 
@@ -141,22 +141,30 @@ class Room:
         """Remount it."""
         run(["mount", "-o", f"remount,{options}", str(self.path)])
 
-    def start(self, *before: str, sealed: bool = False) -> subprocess.Popen[bytes]:
+    def start(self, *before: str, sealed: bool = False, other: Tool | None = None) -> subprocess.Popen[bytes]:
         """Start the program.
 
         :param before: a program that starts it, and its options.
+        :param other: another program instead.
         :param sealed: cache and home cannot be written to.
         """
         words = ["unshare", "--mount", "sh", "-c", ONLY_ROOM, str(self.path), "sealed" if sealed else "open"]
         return subprocess.Popen(
-            [*words, *before, *self.tool.argv], env=self.environment, start_new_session=True,
+            [*words, *before, *(other or self.tool).argv], env=self.environment, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def launch(self, *before: str, sealed: bool = False) -> Ended:
+    def launch(self, *before: str, sealed: bool = False, other: Tool | None = None) -> Ended:
         """Run the program to its end."""
         start = time.monotonic()
-        return finish(self.start(*before, sealed=sealed), start)
+        return finish(self.start(*before, sealed=sealed, other=other), start)
+
+    def grow_old(self) -> None:
+        """Let all that is there be two days older."""
+        then = time.time() - 2 * 24 * 3600
+        for directory, directories, names in os.walk(self.path):
+            for name in (*directories, *names):
+                os.utime(Path(directory, name), (then, then), follow_symlinks=False)
 
     @property
     def used(self) -> int:
@@ -221,6 +229,8 @@ class Normal:
     files: int
     size: int
     """Files that are left."""
+    later: int
+    """Files that are left after another program's first launch two days later."""
 
 
 @dataclass
@@ -238,6 +248,8 @@ class Tally:
     """Cases where a process of the launch went on after the one that was started was killed."""
     left: list[tuple[int, int]] = field(default_factory=list)
     """Files and bytes beyond what an undisturbed launch leaves, of those cases with any."""
+    swept: int = 0
+    """Cases where nothing of that is left after another program's first launch two days later."""
     complaints: Counter[str] = field(default_factory=Counter)
     names: Counter[str] = field(default_factory=Counter)
     """Of what is left."""
@@ -250,8 +262,12 @@ class Tally:
 class Trial:
     """All that is done to one tool's form of the program."""
 
-    def __init__(self, place: Place, tool: Tool) -> None:
-        self.place, self.tool = place, tool
+    def __init__(self, place: Place, tool: Tool, other: Tool) -> None:
+        """Find out what the tool does when nothing disturbs it.
+
+        :param other: its form of another program.
+        """
+        self.place, self.tool, self.other = place, tool, other
         self.traces = place.work / "traces"
         self.traces.mkdir(exist_ok=True)
         os.chown(self.traces, USER, USER)
@@ -272,11 +288,14 @@ class Trial:
                 first = room.launch()
             second = room.launch()
             files = room.files()
+            room.grow_old()
+            room.launch(other=self.other)
+            later = len(room.files())
         if first.status or first.said != second.said:
             lines = first.stderr.decode(errors="replace").strip().splitlines() or ["nothing"]
             raise AbsentError(f"the program does not work with it: {lines[-1][:120]}")
         usual = frozenset(map(pattern, files))
-        return Normal(first.said, first.seconds, max(peak), len(files), sum(files.values())), usual
+        return Normal(first.said, first.seconds, max(peak), len(files), sum(files.values()), later), usual
 
     def _afterwards(self, room: Room, tally: Tally) -> None:
         """Launch it undisturbed, and once more if that did not mend all, and look what is left."""
@@ -290,6 +309,9 @@ class Trial:
         if beyond[0] > 0:
             tally.left.append(beyond)
             tally.names.update(set(map(pattern, room.files())) - self.usual)
+            room.grow_old()
+            room.launch(other=self.other)
+            tally.swept += len(room.files()) <= self.normal.later
 
     def _beyond(self, room: Room) -> tuple[int, int]:
         """Files and bytes that undisturbed launches would not have left."""
@@ -583,6 +605,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     check(options)
+    hide_packages()
     before = machine()
     with workplace(options.directory, options.keep) as work:
         found, tables = measure(work, options)

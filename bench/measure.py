@@ -281,7 +281,7 @@ def tell(result: Mapping[str, Any], tables: Sequence[Table], before: Mapping[str
 
 def show(one: Table) -> None:
     """Print a table."""
-    console = Console(width=160, highlight=False)
+    console = Console(width=200, highlight=False)
     title, one.title = one.title, None  # rich would wrap a title to the width of its table
     with console.capture() as text:
         console.print(one)

@@ -1,8 +1,9 @@
 """What the measurements of launches share: programs, and what other tools make of them, of the same wheels.
 
-All tools get one interpreter in an environment without packages: what a machine has among its own packages, files
-``.pth`` among it, costs a start of Python up to twice its time, and some tools would pay for it and others not. What
-the package index does not have in the bench's own environment (PyInstaller, Nuitka) goes to one that is thrown away.
+All tools get one interpreter, from which the machine's own packages are hidden: files ``.pth`` among them cost a start
+of Python up to twice its time, and some tools would pay for it and others not. (An environment without packages would
+do for all but pex, which takes twice as long in one.) PyInstaller and Nuitka are installed beside the program's wheels,
+in an environment of their own.
 """
 
 from __future__ import annotations
@@ -86,18 +87,9 @@ class Place:
     abi: str
 
     @property
-    def bare(self) -> Path:
-        """The same, with none of the machine's packages."""
-        environment = self.work / "bare"
-        if not environment.exists():
-            run([str(self.python), "-m", "venv", "--without-pip", str(environment)])
-        return environment / "bin/python"
-
-    @property
     def environment(self) -> dict[str, str]:
         """Of all that is timed; the interpreter comes first on PATH, for tools that look there."""
-        path = f"{self.bare.parent}:{self.python.parent}:/usr/bin:/bin"
-        return {"HOME": str(self.work / "home"), "PATH": path, "LC_ALL": "C.UTF-8"}
+        return {"HOME": str(self.work / "home"), "PATH": f"{self.python.parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
     def command(self, tool: Tool, store: str) -> Command:
         """A launch with a store of this name."""
@@ -194,7 +186,7 @@ def _fatpar(order: Order) -> Tool:
 def _pex(name: str, *options: str) -> Callable[[Order], Tool]:
     def make(order: Order) -> Tool:
         program, output = order.program, order.output(f"-{word(name)}.pex")
-        python = order.place.bare
+        python = order.place.python
         made = make_pex(output, order.archive, program.distribution, program.entry, *options, python=python)
         return order.tool(name, made, "PEX_ROOT")
 
@@ -203,12 +195,12 @@ def _pex(name: str, *options: str) -> Callable[[Order], Tool]:
 
 def _shiv(order: Order) -> Tool:
     program, place = order.program, order.place
-    made = make_shiv(order.output(".shiv"), order.archive, place.abi, program.entry, str(place.bare))
+    made = make_shiv(order.output(".shiv"), order.archive, place.abi, program.entry, str(place.python))
     return order.tool("shiv", made, "SHIV_ROOT")
 
 
 def _zipapp(order: Order) -> Tool:
-    tree, output, python = order.output("-zipapp"), order.output(".pyz"), str(order.place.bare)
+    tree, output, python = order.output("-zipapp"), order.output(".pyz"), str(order.place.python)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
     run([*pip, "--target", str(tree), *order.wheels])
     run([python, "-m", "zipapp", str(tree), "-c", "-m", order.program.entry, "-p", python, "-o", str(output)])
@@ -329,6 +321,28 @@ def mounted(tool: Tool) -> Iterator[None]:
         finally:
             subprocess.run(["umount", "--lazy", tool.mount], check=False)
             server.kill()
+
+
+_HIDE = """
+while [ "$1" != -- ]; do mount --bind "$0" "$1" || exit; shift; done
+shift
+exec "$@"
+"""
+
+
+def hide_packages() -> None:
+    """Go on in a mount namespace where the machine's interpreters have no packages of their own, if root does this."""
+    places = [*Path("/usr").glob("lib/python3*/*-packages"), *Path("/usr/local/lib").glob("python3*/*-packages")]
+    disturbing = [str(place) for place in places if any(place.glob("*.pth"))]
+    if not disturbing:
+        return
+    if os.geteuid() or not shutil.which("unshare"):
+        print(f"not root: starts of Python read {', '.join(disturbing)}, where tools use it as it is", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as empty:
+        again = ["unshare", "--mount", "sh", "-c", _HIDE, empty, *disturbing, "--", sys.executable, *sys.argv]
+        done = subprocess.run(again, check=False)
+    sys.exit(done.returncode)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch import chosen_python
 from measure import Command, Findings, machine, pack_fat, table, tell
-from rivals import MAKERS, Place, Program, chosen, make_tools, workplace, write_wheel
+from rivals import MAKERS, Place, Program, chosen, hide_packages, make_tools, workplace, write_wheel
 
 from packer import targets
 
@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("build"), help="where all is made (default: build)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    hide_packages()
     before = machine()
     with workplace(options.directory, None) as work:
         found = measure(work, options)
