@@ -33,7 +33,7 @@ from rivals import MAKERS, AbsentError, Place, Program, Tool, hide_packages, mak
 from packer import targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
@@ -524,13 +524,13 @@ def of(count: int, tally: Tally) -> str:
 
 
 def cells_of(tally: Tally) -> list[str]:
-    """What is left for good."""
-    most = max(tally.left, key=lambda one: one[1], default=(0, 0))
+    """What is left."""
+    files, size = max(tally.left, key=lambda one: one[1], default=(0, 0))
     return [
         of(len(tally.left), tally),
-        f"{most[0]:,}",
-        f"{most[1]:,}",
-        " ".join(one for one, _ in tally.names.most_common(1))[-40:],
+        f"{files:,}",
+        f"{size:,}",
+        f"{tally.swept} of {len(tally.left)}" if files else "",
     ]
 
 
@@ -538,12 +538,11 @@ def cells_of(tally: Tally) -> list[str]:
 class Notes:
     """Tables that grow."""
 
-    moments: int
+    absent: list[str]
     values: dict[str, Any] = field(default_factory=dict)
-    absent: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        left = ("left after two launches", "files", "bytes", "as")
+        left = ("left after next launches", "files", "bytes", "swept two days later")
         self.kills = table("a first launch is killed", "tool", "", "killed", "next launch works", "goes on", *left)
         self.full = table(
             "the disk is full at the first launch, then it is not",
@@ -582,15 +581,26 @@ def measure(work: Path, options: argparse.Namespace) -> tuple[Findings, list[Tab
     copied = tuple(wheel.name.partition("-")[0].replace("_", "-") for wheel in archive.distinct)
     program = Program(program.name, program.inputs, program.distribution, program.entry, (), MODULES, copied)
     tools, absent = make_tools(program, archive, place, options.tools or UNPACKERS)
-    note = Notes(options.moments, absent=absent)
+    others = make_others(place, [tool.name for tool in tools if tool.variable != "TMPDIR"])
+    note = Notes(absent)
     for tool in tools:
         start = time.monotonic()
         try:
-            try_all(Trial(place, tool), options, note)
+            # where each launch is a first one, the program itself will do
+            try_all(Trial(place, tool, others.get(tool.name, tool)), options, note)
         except AbsentError as error:
             note.absent.append(f"{tool.name}: {error}")
         print(f"{tool.name}: tried for {time.monotonic() - start:.0f} s", file=sys.stderr)
     return Findings({"tools": note.values, "absent": note.absent}, options.json), note.tables()
+
+
+def make_others(place: Place, names: Sequence[str]) -> dict[str, Tool]:
+    """Make tools' forms of another program, whose first launch may sweep what is left."""
+    wheel = write_wheel(place.work, "other", "def main():\n    pass\n")
+    program = Program("other", (str(wheel),), "other", "other:main")
+    archive = pack_fat(place.work / "other", program.inputs, place.abi, entry=program.entry)
+    tools, _ = make_tools(program, archive, place, names)
+    return {tool.name: tool for tool in tools}
 
 
 def main() -> None:
