@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ WIDTH, LEFT, RIGHT = 760, 170, 90
 ROW, BAR, HEAD = 20, 13, 44
 
 OURS, THEIRS = "#1a7f64", "#9aa7b4"
+
+CUT = 6
+"""Times the median: longer bars are shown cut, or the others could not be told apart."""
+
+BREAK = 'stroke="#fff" stroke-width="4"'
 
 STYLE = "text{font:12px system-ui,sans-serif;fill:#24292f}.head{font-weight:600;font-size:13px}.small{fill:#57606a}"
 
@@ -28,9 +34,12 @@ def bars(panels: Mapping[str, Mapping[str, float]], unit: str, ours: str = "fatp
     for title, values in panels.items():
         drawn.append(f'<text class="head" x="12" y="{top + 20}">{escape(title)}</text>')
         top += HEAD - 14
-        most = max(values.values())
+        most = min(max(values.values()), CUT * statistics.median(values.values()))
         for name, value in values.items():
-            drawn += _bar(name, value, (WIDTH - LEFT - RIGHT) * value / most, top, OURS if name == ours else THEIRS)
+            length = (WIDTH - LEFT - RIGHT) * min(value, most) / most
+            drawn += _bar(name, value, length, top, OURS if name == ours else THEIRS)
+            if value > most:
+                drawn.append(f'<path d="M{LEFT + length - 24:.1f} {top + BAR + 2}l8 -{BAR + 4}" {BREAK}/>')
             top += ROW
         top += 14
     size = f'width="{WIDTH}" height="{top}" viewBox="0 0 {WIDTH} {top}"'
