@@ -485,10 +485,8 @@ def try_all(trial: Trial, options: argparse.Namespace, note: Notes) -> None:
     if not trial.tool.variable:
         note.absent.append(f"{name}: keeps nothing outside of its file, so that a kill can leave nothing")
     else:
-        for how, tally in (
-            ("at a moment", trial.killed_by_time(options.moments)),
-            ("at a call", trial.killed_at_calls(options.moments)),
-        ):
+        for how, kill in (("at a moment", trial.killed_by_time), ("at a call", trial.killed_at_calls)):
+            tally = kill(options.moments)
             values[how] = tally.json()
             progress(name, how, values[how])
             left = [*cells_of(tally)]
