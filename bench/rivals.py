@@ -340,6 +340,7 @@ def hide_packages() -> None:
         print(f"not root: starts of Python read {', '.join(disturbing)}, where tools use it as it is", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as empty:
+        Path(empty).chmod(0o755)  # programs are run as other users, too
         again = ["unshare", "--mount", "sh", "-c", _HIDE, empty, *disturbing, "--", sys.executable, *sys.argv]
         done = subprocess.run(again, check=False)
     sys.exit(done.returncode)
