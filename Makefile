@@ -70,6 +70,7 @@ bench: build
 	@$(BIN)/python -m pip install -q --group bench
 	$(BIN)/python bench/size.py
 	$(BIN)/python bench/launch.py
+	$(BIN)/python bench/throng.py
 	$(BIN)/python bench/hash.py
 	$(BIN)/python bench/graft.py
 	$(BIN)/python bench/carried.py

@@ -8,13 +8,12 @@ are packed with ``--fast``, which lays out the same blobs.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch import write_wheel
-from measure import Command, alternate, pack_fat, table
+from launch import nothing_wheel
+from measure import Command, alternate, pack_fat, peak_memory, table
 
 from packer import sources
 
@@ -34,13 +33,6 @@ GOAL = 1.3
 
 _SYSTEM = (Path("/usr/bin"), Path("/usr/local/bin"))
 
-_PEAK = """
-import os, sys
-child = os.posix_spawn(sys.argv[1], sys.argv[1:], dict(os.environ))
-print(os.wait4(child, 0)[2].ru_maxrss)
-"""
-"""In a Python as small as can be: what a process was forked from counts in its peak."""
-
 
 def measure(shop: Shop, found: Findings) -> None:
     """Time first launches, and tell the launcher's peak memory."""
@@ -52,7 +44,7 @@ def measure(shop: Shop, found: Findings) -> None:
         return
     script = shop.work / "program.py"
     script.write_text("import pandas\n")
-    wheel = write_wheel(shop.work)
+    wheel = nothing_wheel(shop.work)
     environment = {"HOME": str(shop.work), "PATH": str(interpreter.path.parent), "LC_ALL": "C.UTF-8"}
     for bytecode in ("none", "all"):
         places = {}
@@ -105,8 +97,4 @@ def _columns(times: Times) -> list[tuple[Callable[[tuple[float, ...]], float], t
 
 def _peak(program: Path, environment: dict[str, str], store: Path) -> int:
     """Tell the peak memory of a program that unpacks and then executes a shell that ends at once, in kB."""
-    child = [str(Path(sys.executable).resolve()), "-I", "-S", "-c", _PEAK, str(program)]
-    done = subprocess.run(
-        child, env={**environment, "FATPAR_STORE": str(store)}, capture_output=True, text=True, check=True
-    )
-    return int(done.stdout)
+    return peak_memory(Command((str(program),), {**environment, "FATPAR_STORE": str(store)}))

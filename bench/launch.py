@@ -1,28 +1,28 @@
-"""How long packed programs take to start, against a virtual environment, pex and shiv of the same wheels.
+"""How long packed programs take to start, against a virtual environment and other packers' files of the same wheels.
 
-All tools use one interpreter, the one the launcher chooses, and are run in turn. Files are in the page cache. A *first*
-launch has an empty store (PEX_ROOT, SHIV_ROOT) of its own; nothing is removed until the end, since a filesystem can be
-busy with what was just removed. A *second* launch comes after two others.
+    python bench/launch.py [PART...] [--tools fatpar,venv,...] [--keep DIR] [--picture FILE]
+
+All tools use one interpreter, the one the launcher chooses, without the machine's own packages (bench/rivals.py), and
+are run in turn. Files are in the page cache. A *first* launch has an empty store (PEX_ROOT, SHIV_ROOT, TMPDIR) of its
+own; nothing is removed until the end, since a filesystem can be busy with what was just removed. A *second* launch
+comes after two others. Memory is the peak of the largest process.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tarfile
-import tempfile
-import zipfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import picture
 from measure import (
     Archive,
     Command,
@@ -30,124 +30,69 @@ from measure import (
     Times,
     alternate,
     machine,
-    make_pex,
-    make_shiv,
     pack_fat,
+    peak_memory,
     run,
     table,
     tell,
     time_once,
 )
+from rivals import (
+    MAKERS,
+    AbsentError,
+    Place,
+    Program,
+    Tool,
+    chosen,
+    hide_packages,
+    make_tools,
+    mounted,
+    workplace,
+    write_wheel,
+)
 
 from packer import explain, inspect, targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.table import Table
 
 STARTS = 200
 """Runs of programs that do nothing, to see a difference of fractions of a millisecond."""
 
+LONG = ("Nuitka onefile",)
+"""Compiling takes long: made of the program that does nothing alone, unless named by the user."""
+
+DESCRIBE = """
+import io, pandas
+
+def main():
+    rows = "".join(f"{number % 7},{number * 0.5},{'abc'[number % 3]}\\n" for number in range(200))
+    print(pandas.read_csv(io.StringIO("a,b,c\\n" + rows)).describe())
+"""
+
 
 # What is launched -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Program:
-    """A program that every tool packs."""
-
-    name: str
-    requirement: str
-    """The distribution's name, or its wheel."""
-    distribution: str
-    entry: str
-    arguments: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tool:
-    """One tool's form of a program."""
-
-    name: str
-    argv: tuple[str, ...]
-    variable: str = ""
-    """Names the directory to which it unpacks; empty: it does not."""
-
-    @property
-    def word(self) -> str:
-        """The name as it can stand in a path: one with a blank would make pex go another way."""
-        return re.sub(r"\W+", "-", self.name)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where everything is made and run."""
-
-    work: Path
-    python: Path
-    """The interpreter that all tools use."""
-    abi: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Of all that is timed; the interpreter comes first on PATH, for tools that look there."""
-        return {"HOME": str(self.work / "home"), "PATH": f"{self.python.parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-
-    def command(self, tool: Tool, store: str) -> Command:
-        """A launch with a store of this name."""
-        own = {tool.variable: str(self.work / "stores" / store)} if tool.variable else {}
-        return Command(tool.argv, {**self.environment, **own})
-
-
-def write_wheel(directory: Path) -> Path:
+def nothing_wheel(directory: Path) -> Path:
     """Make the wheel of a program that does nothing: a function, and in ``bin/`` a script that is no Python."""
-    files = {
-        "nothing.py": b"def main():\n    pass\n",
-        "nothing-1.dist-info/METADATA": b"Metadata-Version: 2.1\nName: nothing\nVersion: 1\n",
-        "nothing-1.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "nothing-1.dist-info/entry_points.txt": b"[console_scripts]\nnothing = nothing:main\n",
-        "nothing-1.data/scripts/through": b"#!/bin/sh\n:\n",
-    }
-    wheel = directory / "nothing-1-py3-none-any.whl"
-    record = "nothing-1.dist-info/RECORD"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-        lines = [f"{name},{_digest(content)},{len(content)}\n" for name, content in files.items()]
-        archive.writestr(record, "".join([*lines, f"{record},,\n"]))
-    return wheel
+    script = {"nothing-1.data/scripts/through": "#!/bin/sh\n:\n"}
+    return write_wheel(directory, "nothing", "def main():\n    pass\n", files=script)
 
 
-def _digest(content: bytes) -> str:
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-
-def make_tools(program: Program, archive: Archive, place: Place) -> list[Tool]:
-    """Make every tool's form of a program out of an archive's wheels."""
-    base, python = place.work / program.name, place.python
-
-    def pex(suffix: str, *options: str) -> Path:
-        output = base.with_suffix(suffix)
-        return make_pex(output, archive, program.distribution, program.entry, *options, python=python)
-
-    made = {
-        "venv": (make_venv(base.with_suffix(".venv"), archive, place) / "bin" / program.name, ""),
-        "fatpar": (archive.path, "FATPAR_STORE"),
-        "pex": (pex(".pex"), "PEX_ROOT"),
-        "pex --venv --sh-boot": (pex(".venv.pex", "--venv", "--sh-boot"), "PEX_ROOT"),
-        "shiv": (make_shiv(base.with_suffix(".shiv"), archive, place.abi, program.entry, str(python)), "SHIV_ROOT"),
-    }
-    return [Tool(name, (str(path), *program.arguments), variable) for name, (path, variable) in made.items()]
-
-
-def make_venv(directory: Path, archive: Archive, place: Place) -> Path:
-    """Make a virtual environment with an archive's wheels, installed and compiled by pip."""
-    run([str(place.python), "-m", "venv", "--without-pip", str(directory)])
-    wheels = [str(wheel) for wheel in archive.wheels[place.abi]]
-    pip = [sys.executable, "-m", "pip", "--python", str(directory / "bin/python")]
-    run([*pip, "install", "--no-index", "--no-deps", *wheels])
-    return directory
+def programs(directory: Path) -> dict[str, Program]:
+    """All programs, by the names that a user chooses them by."""
+    nothing = nothing_wheel(directory)
+    describe = write_wheel(directory, "describe", DESCRIBE, ["pandas"])
+    return {
+        "nothing": Program("nothing", (str(nothing),), "nothing", "nothing:main"),
+        "http": Program("http", ("httpie==3.2.4",), "httpie", "httpie.__main__:main", ("--version",)),
+        "black": Program("black", ("black==25.1.0",), "black", "black:patched_main", ("--version",),
+            ("black", "blib2to3"), ("black",)),
+        "describe": Program("describe", (str(describe), "numpy==2.0.2", "pandas==2.2.3"), "describe", "describe:main"),
+    }  # fmt: skip
 
 
 def chosen_python(archive: Path) -> Path:
@@ -157,6 +102,15 @@ def chosen_python(archive: Path) -> Path:
         if one["name"] == judged.json["choice"]:
             return Path(one["python"])
     sys.exit(f"the archive does not run here:\n{judged.text}")
+
+
+def interpreters(place: Place) -> list[Tool]:
+    """Python itself, doing nothing."""
+    python = str(place.python)
+    return [
+        Tool("python -I -S -c pass", (python, "-I", "-S", "-c", "pass")),
+        Tool("python -c pass", (python, "-c", "pass")),
+    ]
 
 
 # First and second launch ----------------------------------------------------------------------------------------
@@ -169,44 +123,74 @@ class Launches:
     program: Program
     first: Mapping[str, Times]
     second: Mapping[str, Times]
+    memory: Mapping[str, int]
+    """Most kB of the largest process, in a second launch."""
+
+    def json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"first": as_json(self.first), "second": as_json(self.second), "peak_kilobytes": dict(self.memory)}
 
 
-def time_launches(program: Program, tools: list[Tool], place: Place, *, first: int, second: int) -> Launches:
+def time_launches(program: Program, tools: Sequence[Tool], place: Place, *, first: int, second: int) -> Launches:
     """Time all tools' launches of a program."""
-    _check_output(program, tools, place)
 
     def fresh(tool: Tool) -> Callable[[int], Command]:
         return lambda number: place.command(tool, f"{program.name}-{tool.word}-{number}")
 
-    def used(tool: Tool) -> Callable[[int], Command]:
-        return lambda number: place.command(tool, f"{program.name}-{tool.word}")
+    def used(tool: Tool) -> Command:
+        return place.command(tool, f"{program.name}-{tool.word}")
 
     firsts = alternate({tool.name: fresh(tool) for tool in tools if tool.variable}, first)
     for tool in tools:
-        time_once(place.command(tool, f"{program.name}-{tool.word}"))
-    return Launches(program, firsts, alternate({tool.name: used(tool) for tool in tools}, second))
+        time_once(used(tool))
+    seconds = alternate({tool.name: partial(_same, used(tool)) for tool in tools}, second)
+    return Launches(program, firsts, seconds, {tool.name: peak_memory(used(tool)) for tool in tools})
 
 
-def _check_output(program: Program, tools: list[Tool], place: Place) -> None:
-    """Make sure that all forms of a program do the same."""
-    said = {}
+def working(program: Program, tools: Sequence[Tool], place: Place) -> tuple[list[Tool], list[str]]:
+    """Part the forms of a program that say what the first one does from those that do not.
+
+    :return: those that work, and a line for each other one.
+    """
+    said: dict[str, tuple[int, bytes]] = {}
+    wrong = []
     for tool in tools:
         command = place.command(tool, f"{program.name}-{tool.word}")
-        said[tool.name] = subprocess.run(command.argv, env=command.environment, capture_output=True, check=True).stdout
-    if len(set(said.values())) > 1:
-        sys.exit(f"{program.name} says different things: {said}")
+        done = subprocess.run(command.argv, env=command.environment, capture_output=True, check=False)
+        said[tool.name] = done.returncode, done.stdout
+        if done.returncode or said[tool.name] != said[tools[0].name]:
+            text = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines() or ["nothing"]
+            wrong.append(f"{tool.name} does not work, it says: {text[-1][:200]}")
+            print(f"{program.name}: {wrong[-1]}", file=sys.stderr)
+            del said[tool.name]
+    if not said:
+        sys.exit(f"{program.name} does not work at all")
+    return [tool for tool in tools if tool.name in said], wrong
 
 
-def show_launches(launches: Launches) -> Table:
-    """A row per tool, milliseconds."""
+def show_launches(launches: Launches, remarks: Sequence[str]) -> list[Table]:
+    """A row per tool, milliseconds; and a line for each tool that is not among them."""
     title = f"{' '.join((launches.program.name, *launches.program.arguments))}: milliseconds, median (least)"
-    shown = table(title, "tool", "first launch", "CPU", "second launch", "CPU", "second launch / venv's")
-    venv = statistics.median(launches.second["venv"].wall)
+    columns = ("first launch", "CPU", "second launch", "CPU", "second / venv's", "least", "CPU", "peak MB")
+    shown = table(title, "tool", *columns)
+    venv = launches.second.get("venv")
     for name, times in launches.second.items():
         first = launches.first.get(name)
         cells = [_ms(first.wall), _ms(first.cpu)] if first else ["", ""]
-        shown.add_row(name, *cells, _ms(times.wall), _ms(times.cpu), f"{statistics.median(times.wall) / venv:.2f}")
-    return shown
+        beside = [f"{a / b:.2f}" for a, b in zip(_three(times), _three(venv), strict=True)] if venv else ["", "", ""]
+        memory = f"{launches.memory[name] / 1024:.1f}"
+        shown.add_row(name, *cells, _ms(times.wall), _ms(times.cpu), *beside, memory)
+    if not remarks:
+        return [shown]
+    absent = table(f"{launches.program.name}: not in the table", "tool")
+    for remark in remarks:
+        absent.add_row(remark)
+    return [shown, absent]
+
+
+def _three(times: Times) -> tuple[float, float, float]:
+    """What is compared: CPU time depends least on what else the machine does."""
+    return statistics.median(times.wall), min(times.wall), statistics.median(times.cpu)
 
 
 def _ms(seconds: tuple[float, ...]) -> str:
@@ -306,38 +290,74 @@ def is_here(*commands: str) -> bool:
     return not missing
 
 
-def measure(work: Path, abi: str, *, first: int, second: int, quiet: bool) -> Findings:
-    """Make everything in ``work`` and time it.
+PARTS = ("nothing", "http", "black", "describe", "launcher", "unpacking")
 
-    :param first: number of first launches per tool.
-    :param second: of second ones.
-    """
-    (work / "home").mkdir()
-    wheel = write_wheel(work)
-    nothing = Program("nothing", str(wheel), "nothing", "nothing:main")
-    httpie = Program("http", "httpie", "httpie", "httpie.__main__:main", ("--version",))
-    archives = {one: pack_fat(work / one.name, [one.requirement], abi, entry=one.entry) for one in (httpie, nothing)}
-    place = Place(work, chosen_python(archives[nothing].path), abi)
-    found = Findings({"python": str(place.python)}, quiet)
-    for program, archive in archives.items():
-        launches = time_launches(program, make_tools(program, archive, place), place, first=first, second=second)
-        times = {"first": as_json(launches.first), "second": as_json(launches.second)}
-        found.add(program.name, times, show_launches(launches))
-    launcher = time_launcher(archives[nothing], place, STARTS)
-    found.add("launcher", as_json(launcher), show_launcher(launcher))
-    if is_here("strace"):
-        calls = {
-            archive.path.stat().st_size: count_calls(archive.path, program.arguments, place)
-            for program, archive in archives.items()
+
+def measure(work: Path, options: argparse.Namespace) -> Findings:
+    """Make everything in ``work`` and time it."""
+    (work / "home").mkdir(exist_ok=True)
+    shutil.rmtree(work / "stores", ignore_errors=True)
+    all_programs, parts = programs(work), options.parts or PARTS
+
+    def pack(name: str) -> Archive:
+        one = all_programs[name]
+        return pack_fat(work / one.name, one.inputs, options.abi, entry=one.entry)
+
+    nothing = pack("nothing")
+    place = Place(work, chosen_python(nothing.path), options.abi)
+    found = Findings({"python": str(place.python)}, options.json)
+    seconds: dict[str, Mapping[str, Times]] = {}
+    for name, program in all_programs.items():
+        if name in parts:
+            archive = nothing if name == "nothing" else pack(name)
+            launches = launch_all(program, archive, place, options, found)
+            seconds[" ".join((name, *program.arguments))] = launches.second
+    if options.picture:
+        medians = {
+            name: {tool: statistics.median(one.wall) * 1e3 for tool, one in of.items()} for name, of in seconds.items()
         }
-        found.add(
-            "system_calls", [{"archive": size, "calls": count} for size, count in calls.items()], show_calls(calls)
-        )
-    if is_here("zstd", "tar"):
-        through = pack_fat(work / "through", ["httpie", str(wheel)], abi, script="through")
-        unpacking = time_unpacking(through, place, first)
+        options.picture.write_text(picture.bars(medians, "milliseconds, median of warm launches"))
+    if "launcher" in parts:
+        measure_launcher(nothing, pack("http"), place, found)
+    if "unpacking" in parts and is_here("zstd", "tar"):
+        inputs = [*all_programs["http"].inputs, *all_programs["nothing"].inputs]
+        through = pack_fat(work / "through", inputs, options.abi, script="through")
+        unpacking = time_unpacking(through, place, options.first)
         found.add("unpacking", as_json(unpacking), show_unpacking(unpacking, through))
     return found
+
+
+def launch_all(
+    program: Program, archive: Archive, place: Place, options: argparse.Namespace, found: Findings
+) -> Launches:
+    """Make, check and time one program's forms."""
+    names = [one for one in chosen([*MAKERS], options.tools) if options.tools or one not in LONG or _is_small(program)]
+    tools, absent = make_tools(program, archive, place, names)
+    with ExitStack() as stack:
+        for tool in tools:
+            stack.enter_context(mounted(tool))
+        if program.name == "nothing":
+            tools = [*interpreters(place), *tools]
+        tools, wrong = working(program, tools, place)
+        launches = time_launches(program, tools, place, first=options.first, second=options.runs)
+    remarks = [*absent, *wrong]
+    found.add(program.name, {**launches.json(), "remarks": remarks}, *show_launches(launches, remarks))
+    return launches
+
+
+def _is_small(program: Program) -> bool:
+    return program.name == "nothing"
+
+
+def measure_launcher(nothing: Archive, httpie: Archive, place: Place, found: Findings) -> None:
+    """Time the launcher itself, and count its calls."""
+    launcher = time_launcher(nothing, place, STARTS)
+    found.add("launcher", as_json(launcher), show_launcher(launcher))
+    if is_here("strace"):
+        archives = {httpie: ("--version",), nothing: ()}
+        calls = {one.size: count_calls(one.path, arguments, place) for one, arguments in archives.items()}
+        listed = [{"archive": size, "calls": count} for size, count in calls.items()]
+        found.add("system_calls", listed, show_calls(calls))
 
 
 def as_json(times: Mapping[str, Times]) -> dict[str, Any]:
@@ -347,27 +367,32 @@ def as_json(times: Mapping[str, Times]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--tools", default="", help=f"of {', '.join(MAKERS)}; separated by commas (default: all)")
     parser.add_argument(
         "--abi", default=targets.running_target().python.tag, help="Python ABI tag (default: the running Python's)"
     )
     parser.add_argument("--runs", type=int, default=20, help="second launches per tool (default: 20)")
     parser.add_argument("--first", type=int, default=5, help="first launches per tool (default: 5)")
+    parser.add_argument("--picture", type=Path, help="draw the second launches into this SVG file")
     parser.add_argument(
         "--directory",
         type=Path,
         default=Path("build"),
         help="where all is made and unpacked, and removed at the end; its filesystem counts (default: build)",
     )
+    parser.add_argument("--keep", type=Path, help="make all here instead, and take what was made here before")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"{', '.join(unknown)}: unknown; there are {', '.join(PARTS)}")
+    hide_packages()
     before = machine()
-    options.directory.mkdir(exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="bench-", dir=options.directory.resolve()))
     try:
-        found = measure(work, options.abi, first=options.first, second=options.runs, quiet=options.json)
-    finally:
-        run(["chmod", "-R", "u+w", str(work)])
-        shutil.rmtree(work)
+        with workplace(options.directory, options.keep) as work:
+            found = measure(work, options)
+    except AbsentError as error:
+        sys.exit(str(error))
     tell(found.values, [], before, as_json=options.json)
 
 

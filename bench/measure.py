@@ -201,6 +201,25 @@ def time_once(command: Command) -> tuple[float, float]:
     return wall, usage.ru_utime + usage.ru_stime
 
 
+_PEAK = """
+import os, sys
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], dict(os.environ), file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)])
+_, status, usage = os.wait4(child, 0)
+print(usage.ru_maxrss)
+sys.exit(status != 0)
+"""
+"""In a Python as small as can be: what a process was forked from counts in its peak."""
+
+
+def peak_memory(command: Command) -> int:
+    """Tell the most memory, in kB, of a program's process, or of the largest of those that it waited for."""
+    child = [str(Path(sys.executable).resolve()), "-I", "-S", "-c", _PEAK, *command.argv]
+    done = subprocess.run(child, env=command.environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command.argv)} failed\n{done.stderr}")
+    return int(done.stdout)
+
+
 def alternate(commands: Mapping[str, Callable[[int], Command]], runs: int) -> dict[str, Times]:
     """Time commands in turn, so that what else the machine does meets all of them.
 
@@ -262,7 +281,7 @@ def tell(result: Mapping[str, Any], tables: Sequence[Table], before: Mapping[str
 
 def show(one: Table) -> None:
     """Print a table."""
-    console = Console(width=160, highlight=False)
+    console = Console(width=200, highlight=False)
     title, one.title = one.title, None  # rich would wrap a title to the width of its table
     with console.capture() as text:
         console.print(one)
