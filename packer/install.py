@@ -112,8 +112,10 @@ def _prepare(path: Path, base: Path, trust: Trust | None) -> tuple[Path, str]:
         if trust:
             signature.checked(opened, path, trust.allowed_signers, trust.identity)
         archive = native.new("struct archive *")
-        lib.archiveopen(archive, os.dup(opened.pointer.fd))
+        status = lib.archiveopen(archive, os.dup(opened.pointer.fd)) or lib.archiveindex(archive)
         try:
+            if status:
+                raise PackError(f"{path}: {native.text(lib.archivedescribe(archive, status))}")
             # the id is the digest of the index, and all that is unpacked is checked against that
             if bytes(archive.trailer.id).hex() != opened.id:
                 raise PackError(f"{path} has changed while it was checked")
