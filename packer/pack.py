@@ -24,6 +24,7 @@ from packer import (
     hosts,
     layers,
     layout,
+    lazy,
     native,
     needs,
     profile,
@@ -50,7 +51,7 @@ class Bytecode(Enum):
 
     ALL = "all"
     USED = "used"
-    """By the runs of ``--profile-run``."""
+    """By the runs of ``--profile-run``, or those in the profile."""
     NONE = "none"
 
 
@@ -80,6 +81,10 @@ class Job:
     bytecode: Bytecode = Bytecode.NONE
     profile_runs: tuple[str, ...] = ()
     """Arguments of the recorded runs, quoted as for a shell."""
+    profile: profile.Profile | None = None
+    """What was recorded before."""
+    lazy: Mapping[str, lazy.Lazy] = field(default_factory=dict)
+    """Which imports are lazy, by Python tag; the others' are not."""
     exclude: tuple[str, ...] = ()
     """Patterns of what is left out of wheels."""
     bundle: frozenset[str] = frozenset()
@@ -234,18 +239,33 @@ def _compile(
         return _Compiled(slices, {}, ())
     wanted = None
     if job.bytecode is Bytecode.USED:
-        progress.say("recording what is imported")
-        recorded = work / "profile"
-        recorded.mkdir()
-        wanted = profile.record(job.profile_runs, slices, tools, launcher, recorded, job.limit)
+        wanted = set(_profile(job, slices, tools, launcher, work, progress).paths)
     return _with_bytecode(job, slices, wanted, progress)
+
+
+def _profile(
+    job: Job, slices: Sequence[Slice], tools: Sequence[Tool], launcher: Path, work: Path, progress: Progress
+) -> profile.Profile:
+    """Give what was recorded before, and what is recorded now."""
+    known = job.profile or profile.Profile()
+    if not job.profile_runs:
+        return known
+    progress.say("recording what is imported")
+    place = work / "profile"
+    place.mkdir()
+    return profile.merged(known, profile.record(job.profile_runs, slices, tools, launcher, place, job.limit))
 
 
 def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]]) -> dict[str, object]:
     """Say in the manifest what is another in this archive than in the wheels."""
     said: dict[str, object] = {"bytecode": {"policy": job.bytecode.value, "compiled_by": dict(compiled.by)}}
     said |= {"accepted": sorted(job.accept)} if job.accept else {}
+    said |= {"lazy_imports": {tag: _lazy_word(one) for tag, one in job.lazy.items()}} if job.lazy else {}
     return said | ({"left_out": left_out} if left_out else {})
+
+
+def _lazy_word(one: lazy.Lazy) -> str:
+    return "profile" if one.importers else "all"
 
 
 def _own(slices: Iterable[Slice], resolutions: Iterable[Resolution], installed: Mapping[str, Installed]) -> set[bytes]:
@@ -415,13 +435,19 @@ def _app_layer(job: Job, entries: Iterable[tuple[str, boot.EntryPoint]], work: P
             continue
         path = work / "boot" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(boot.boot_source(entry), "utf-8")
+        text = boot.boot_source(entry)
+        path.write_text(lazy.entered(text) if job.lazy else text, "utf-8")
         path.chmod(0o644)
         places.append((path, f"boot/{name}.py"))
+        if job.lazy:
+            beside = path.with_suffix(".lazy")
+            beside.write_text(lazy.source(job.lazy), "utf-8")
+            beside.chmod(0o644)
+            places.append((beside, f"boot/{name}.lazy"))
     if job.script:
         places.append((job.script, f"app/{job.script.name}"))
-    beside = "app" if job.script else "lib/python/site-packages"
-    places += [(source, f"{beside}/{destination}") for source, destination in job.include]
+    modules = "app" if job.script else "lib/python/site-packages"
+    places += [(source, f"{modules}/{destination}") for source, destination in job.include]
     return layers.read("app", LayerKind.APP, places)
 
 
