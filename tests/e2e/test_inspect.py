@@ -221,7 +221,9 @@ def test_explain_agrees(packed: Place) -> None:
 def test_help_names_every_word(packed: Place) -> None:
     status, stdout, stderr = ask(packed, "help")
     assert (status, stderr) == (0, "")
-    assert [word for word in ("explain", "list", "verify", "extract", "time") if f"FATPAR={word} app" not in stdout] == []
+    assert [
+        word for word in ("explain", "list", "verify", "extract", "time") if f"FATPAR={word} app" not in stdout
+    ] == []
 
 
 def test_an_unknown_word_is_refused(packed: Place) -> None:
