@@ -135,7 +135,7 @@ def profiled(plain: Path, made: Place) -> Path:
     said = ended.stdout.decode()
     for name in ("app.plugins.first", "app.plugins.second"):
         assert f"/mnt/p.json: cp315: {name} has to stay eager" in said
-    assert "/mnt/p.json: cp315: with what leads to them: app.loader\n" in said
+    assert "/mnt/p.json: cp315: with what leads to them: app.main, app.loader\n" in said
     return made.root / "profile/p.json"
 
 
@@ -159,7 +159,7 @@ def test_children_import_as_ever_but_for_forks(every: Path) -> None:
 
 def test_a_check_finds_what_has_to_stay_eager(profiled: Path) -> None:
     said = json.loads(profiled.read_text())["abis"]["cp315"]
-    assert sorted(said["lazy"]["eager"]) == ["app.loader", "app.plugins.first", "app.plugins.second"]
+    assert sorted(said["lazy"]["eager"]) == ["app.loader", "app.main", "app.plugins.first", "app.plugins.second"]
     assert said["lazy"]["commands"] == [CHECK]
     assert said["lazy"]["python"].startswith("3.15.")
     assert said["runs"] == ["heavy"]

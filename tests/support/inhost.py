@@ -7,6 +7,8 @@ import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import zstandard
+
 from .packing import ROOT
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def packer_in(host: Host, *arguments: str, binds: Mapping[Path, str], **env: str
     executable = Path(sys.executable).resolve()
     # what a distribution installed lies among files that the host has, too
     own = [executable, Path(sysconfig.get_path("stdlib"))] if sys.base_prefix == "/usr" else [Path(sys.base_prefix)]
-    ours = {Path(sysconfig.get_path("purelib")): PACKAGES, ROOT: CHECKOUT, **{path: str(path) for path in own}}
+    ours = {Path(zstandard.__file__).parents[1]: PACKAGES, ROOT: CHECKOUT, **{path: str(path) for path in own}}
     given = {"PYTHONPATH": f"{CHECKOUT}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1", **env}
     command = [str(executable), "-s", "-m", "packer", *arguments]
     return host.run(command, binds={**ours, **binds}, user=0, env=given, timeout=600)
