@@ -68,7 +68,7 @@ def _profile(options: argparse.Namespace) -> int:
     import shlex
 
     from packer import files, lazy, lazycheck, profile
-    from packer.errors import UsageError
+    from packer.errors import PackError, UsageError
 
     def tell(text: str) -> None:
         if not options.quiet:
@@ -88,7 +88,10 @@ def _profile(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="packer-") as work:
         place = profile.stage(options.file.absolute(), Path(work))
         for run in runs:
-            known = profile.merged(known, profile.record_here(place, run, tell))
+            made = profile.record_here(place, run, tell)
+            if not made.startups:
+                raise PackError(f"{options.file}: nothing was imported by {place.tag}: does another program run?")
+            known = profile.merged(known, made)
             profile.write(output, known)
         found = None
         if options.check:

@@ -237,10 +237,14 @@ def _compile(
     """Follow the policy for bytecode."""
     if job.bytecode is Bytecode.NONE:
         return _Compiled(slices, {}, ())
-    wanted = None
+    wanted, strange = None, False
     if job.bytecode is Bytecode.USED:
         wanted = set(_profile(job, slices, tools, launcher, work, progress).paths)
-    return _with_bytecode(job, slices, wanted, progress)
+        packed = {entry.path for one in slices for layer in one.layers for entry in layer.entries}
+        strange = job.profile is not None and not wanted & packed
+    compiled = _with_bytecode(job, slices, wanted, progress)
+    note = "no module of the profile is packed: is it another program's?"
+    return replace(compiled, notes=(*compiled.notes, note)) if strange else compiled
 
 
 def _profile(
