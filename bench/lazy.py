@@ -55,7 +55,7 @@ class Program:
 PROGRAMS = (
     Program("http", ("httpie",), "http", ("--version",)),
     Program("http-offline", ("httpie",), "http", ("--offline", "GET", "http://localhost/x", "a==b")),
-    Program("pandas", ("pandas",), "pandas", (), SUM, "manylinux_2_28"),
+    Program("pandas", ("pandas",), "use-pandas", (), SUM, "manylinux_2_28"),
     Program("sphinx-build", ("sphinx",), "sphinx-build", ("--version",)),
 )
 
@@ -94,7 +94,7 @@ def forms(program: Program, place: Place, checked: Path | None) -> dict[str, tup
     directory = place.work / program.name
     directory.mkdir()
     inputs = list(program.requirements)
-    source = directory / f"{program.name}.py"
+    source = directory / f"{program.command}.py"
     if program.script:
         source.write_text(program.script)
         inputs.insert(0, str(source))

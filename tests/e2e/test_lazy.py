@@ -233,27 +233,45 @@ def test_a_check_that_is_none(plain: Path, tmp_path: Path, command: str, message
 SURFACE = [
     ["--version"],
     ["--help"],
-    ["--offline", "GET", "http://localhost/x", "a==b", "X:1"],
+    ["--ignore-stdin", "--offline", "GET", "http://localhost/x", "a==b", "X:1"],
     ["--debug"],
     ["--manual"],
     [],
-    ["--offline", "POST", "http://localhost/x", "a=b", "c:=[1,2]", "--print=HB", "--pretty=all", "--style=monokai"],
-    ["--offline", "--form", "POST", "http://localhost/x", "a=b", "--print=HBhb", "--unsorted"],
-    ["--offline", "--multipart", "--boundary=xx", "POST", "http://localhost/x", "a=b"],
-    ["--offline", "--auth=a:b", "--auth-type=digest", "http://localhost/x"],
-    ["--offline", "--bearer-is-no-option", "http://localhost/x"],
-    ["--offline", "-A", "bearer", "-a", "token", "http://localhost/x"],
-    ["--offline", "--session=/tmp/s.json", "http://localhost/x", "A:b"],
-    ["--offline", "--compress", "POST", "http://localhost/x", "a=b"],
-    ["--offline", "--stream", "--raw", "{}", "http://localhost/x"],
-    ["--offline", "--chunked", "--raw", "{}", "http://localhost/x"],
-    ["--offline", "http://localhost/x", "a:=no json"],
-    ["--offline", "http://localhost/x", "f@/not/there"],
+    [
+        "--ignore-stdin",
+        "--offline",
+        "POST",
+        "http://localhost/x",
+        "a=b",
+        "c:=[1,2]",
+        "--print=HB",
+        "--pretty=all",
+        "--style=monokai",
+    ],
+    ["--ignore-stdin", "--offline", "--form", "POST", "http://localhost/x", "a=b", "--print=HBhb", "--unsorted"],
+    ["--ignore-stdin", "--offline", "--multipart", "--boundary=xx", "POST", "http://localhost/x", "a=b"],
+    ["--ignore-stdin", "--offline", "--auth=a:b", "--auth-type=digest", "http://localhost/x"],
+    ["--ignore-stdin", "--offline", "--bearer-is-no-option", "http://localhost/x"],
+    ["--ignore-stdin", "--offline", "-A", "bearer", "-a", "token", "http://localhost/x"],
+    ["--ignore-stdin", "--offline", "--session=/tmp/s.json", "http://localhost/x", "A:b"],
+    ["--ignore-stdin", "--offline", "--compress", "POST", "http://localhost/x", "a=b"],
+    ["--ignore-stdin", "--offline", "--stream", "--raw", "{}", "http://localhost/x"],
+    ["--ignore-stdin", "--offline", "--chunked", "--raw", "{}", "http://localhost/x"],
+    ["--ignore-stdin", "--offline", "http://localhost/x", "a:=no json"],
+    ["--ignore-stdin", "--offline", "http://localhost/x", "f@/not/there"],
     ["http://127.0.0.1:9/refused"],
     ["ftp://localhost/x"],
-    ["--offline", "--verify=no", "--ssl=tls1.2", "--ciphers=x", "https://localhost/x"],
-    ["--offline", "--style=not-there", "http://localhost/x"],
-    ["--offline", "--format-options=json.indent:2", "--pretty=format", "POST", "http://localhost/x", "a=b"],
+    ["--ignore-stdin", "--offline", "--verify=no", "--ssl=tls1.2", "--ciphers=x", "https://localhost/x"],
+    ["--ignore-stdin", "--offline", "--style=not-there", "http://localhost/x"],
+    [
+        "--ignore-stdin",
+        "--offline",
+        "--format-options=json.indent:2",
+        "--pretty=format",
+        "POST",
+        "http://localhost/x",
+        "a=b",
+    ],
     ["plugins", "list"],
     ["cli", "check-updates", "--help"],
     ["cli", "sessions"],
@@ -261,9 +279,9 @@ SURFACE = [
 """What httpie can do without a network."""
 
 HTTPIE_CHECK = """
-$TOOL --version && $TOOL --help >/dev/null && $TOOL --offline GET http://localhost/x a==b >/dev/null &&
-$TOOL --offline --form POST http://localhost/x a=b --pretty=all >/dev/null &&
-[ "$($TOOL --offline -A bearer -a t http://localhost/ | grep -c 'Bearer t')" = 1 ]
+$TOOL --version && $TOOL --help >/dev/null && $TOOL --ignore-stdin --offline GET http://localhost/x a==b >/dev/null &&
+$TOOL --ignore-stdin --offline --form POST http://localhost/x a=b --pretty=all >/dev/null &&
+[ "$($TOOL --ignore-stdin --offline -A bearer -a t http://localhost/ | grep -c 'Bearer t')" = 1 ]
 """
 
 
