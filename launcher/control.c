@@ -36,11 +36,12 @@ help(const char *name)
 	       "  FATPAR=explain %s        which slice runs on this machine, and why\n"
 	       "  FATPAR=list %s           what is in the file\n"
 	       "  FATPAR=verify %s         check every byte of it\n"
+	       "  FATPAR=time %s           run it, and say on standard error how long its start takes\n"
 	       "  FATPAR=extract %s DIR    unpack it for people to look at\n"
 	       "  FATPAR_STORE=DIR        unpack to this directory instead of the cache\n"
 	       "Exit status: the program's own; or 125 it could not be launched, 126 it does not fit this machine,\n"
 	       "127 the interpreter could not be executed.\n",
-	       name, name, name, name, name);
+	       name, name, name, name, name, name);
 	return 0;
 }
 
@@ -243,5 +244,5 @@ control(const char *word, const char *name, struct archive *ar, int argc, char *
 			return fail(fault, STATUS_LAUNCHER, "FATPAR=extract takes one argument, the directory to extract to");
 		return controlextract(ar, argv[1], fault);
 	}
-	return fail(fault, STATUS_LAUNCHER, "FATPAR=%s is not known: explain, list, verify, extract and help are", word);
+	return fail(fault, STATUS_LAUNCHER, "FATPAR=%s is not known: explain, list, verify, extract, time and help are", word);
 }

@@ -15,6 +15,7 @@
 #include "exec.h"
 #include "fault.h"
 #include "host.h"
+#include "phases.h"
 #include "plan.h"
 #include "prepare.h"
 #include "self.h"
@@ -103,6 +104,10 @@ main(int argc, char *argv[])
 
 	name = argc > 0 && *argv[0] ? basenameof(argv[0]) : "fatpar";
 	speakas(name);
+	if (word && strcmp(word, "time") == 0) {
+		phasesbegin(name);
+		word = NULL;
+	}
 	if (getauxval(AT_SECURE)) {
 		fail(&fault, STATUS_LAUNCHER, "a packed program cannot be set-user-ID, set-group-ID or have capabilities");
 		return complain(&fault);
@@ -112,6 +117,7 @@ main(int argc, char *argv[])
 	fd = selfopen(argc > 0 ? argv[0] : "", &fault);
 	if (fd < 0)
 		return complain(&fault);
+	phaseended("open itself");
 	status = archiveopen(&ar, fd);
 	if (status) {
 		fail(&fault, STATUS_LAUNCHER, "%s", archivedescribe(&ar, status));
@@ -120,6 +126,7 @@ main(int argc, char *argv[])
 			snprintf(fault.hint, sizeof(fault.hint), "strip, objcopy and downloads that broke off take a file's end away: get it again");
 		return complain(&fault);
 	}
+	phaseended("read the trailer");
 	if (word && *word) {
 		result = control(word, name, &ar, argc, argv, &fault);
 		if (result == 0 && (fflush(stdout) || ferror(stdout)))
@@ -133,14 +140,19 @@ main(int argc, char *argv[])
 	/* warm: what an earlier launch decided; if what it made is gone, decide again */
 	bootid(boot);
 	storescandidates(&stores);
-	if (findplan(&plan, &ar, &stores, boot))
+	if (findplan(&plan, &ar, &stores, boot)) {
+		phaseended("find the plan of an earlier launch");
 		execplan(&plan, argc, argv, &fault);
+	} else {
+		phaseended("look for a plan: there is none that holds");
+	}
 
 	/* cold; and once more if somebody removed the store before it was used */
 	if (selfkeep(fd, &fault) < 0 || readindex(&ar, &fault) < 0) {
 		blame(&ar, &fault);
 		return complain(&fault);
 	}
+	phaseended("keep itself in memory, read the index");
 	for (tries = 0; tries < REMOVED_TRIES; tries++) {
 		if (prepare(&ar, &stores, boot, &plan, &fault) < 0) {
 			blame(&ar, &fault);

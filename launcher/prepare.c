@@ -16,6 +16,7 @@
 #include "fault.h"
 #include "host.h"
 #include "object.h"
+#include "phases.h"
 #include "plan.h"
 #include "prepare.h"
 #include "prune.h"
@@ -108,19 +109,24 @@ fillstore(struct work *w, struct store *store, uint32_t last, struct fault *faul
 	struct lock lock = lockstore(store);
 	int failed;
 
+	phaseended("lock the store");
 	/* first, so that there is room */
 	objectsweep(store->layers);
 	objectsweep(store->views);
 	planssweep(store->plans);
 	w->locked = 1;
+	phaseended("remove what is stale");
 	/* what another launch unpacked in the meantime is there now */
 	findlayers(w, last);
 	failed = addlayers(w, store, fault);
+	phaseended("unpack the layers that are missing");
 	if (!failed)
 		failed = addview(w, store, fault);
+	phaseended("link the view");
 	w->locked = 0;
 	if (!failed && lock.held)
 		prunedaily(store);
+	phaseended("prune the store, once a day");
 	closefd(&lock.fd);
 	return failed;
 }
@@ -163,6 +169,7 @@ makeready(struct work *w, struct fault *fault)
 		storesopen(w->stores, 1);
 		count = storeswritable(w->stores, order);
 		store = findview(w, count ? order[0] : w->stores->count - 1);
+		phaseended("open stores, look for the view");
 		if (store)
 			return store;
 		if (!count)
@@ -271,6 +278,7 @@ prepare(struct archive *ar, struct stores *stores, const char *boot, struct plan
 		plan->watches = w.host.watches;
 		plan->watch_count = w.host.watch_count;
 		writeplan(&w, store, plan);
+		phaseended("write the plan");
 	}
 	umask(mask);
 	return store ? 0 : -1;

@@ -1,4 +1,4 @@
-"""The command line. Only this file and cli_store.py print, and only :func:`main` decides the exit status."""
+"""The command line. Only the files cli*.py print, and only :func:`main` decides the exit status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_store
+from packer import cli_profile, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -105,11 +105,14 @@ def _ended_by_signals() -> Iterator[None]:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; argparse by itself takes no inputs behind options when there are some before them."""
     parser = _parser()
+    arguments, own = cli_profile.split(sys.argv[1:] if arguments is None else arguments)
     options, more = parser.parse_known_args(arguments)
     if "inputs" not in options or any(word.startswith("-") for word in more):
         parser.parse_args(arguments)
     elif more:
         options.inputs += more
+    if own is not None:
+        options.arguments = own
     return options
 
 
@@ -150,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_patches(commands)
     _add_runtime(commands)
     cli_store.add(commands)
+    cli_profile.add(commands)
     return parser
 
 
@@ -284,12 +288,23 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
     out.add_argument(
         "--bytecode", choices=("all", "used", "none"),
-        help="whose bytecode is packed: of all modules, of those that --profile-run imports, or of none; what is not "
-        "packed is made on the host when it is first imported (default: none; used with --profile-run)",
+        help="whose bytecode is packed: of all modules, of those that --profile-run or --profile tells, or of none; "
+        "what is not packed is made on the host when it is first imported (default: none; used with --profile-run or "
+        "--profile)",
     )  # fmt: skip
     out.add_argument(
         "--profile-run", action="append", metavar="ARGUMENTS",
         help="run the program with these arguments, quoted as one word, to see what it imports; may be repeated",
+    )  # fmt: skip
+    out.add_argument(
+        "--profile", type=Path, metavar="PROFILE.json",
+        help="what packer profile recorded: whose bytecode is packed, unless --bytecode says otherwise, and which "
+        "imports are lazy, if that was checked",
+    )  # fmt: skip
+    out.add_argument(
+        "--lazy-imports", choices=("all", "profile", "off"),
+        help="under Python 3.15 and later import modules when they are first used: all of them, which may break a "
+        "program, or those with which the check of --profile succeeded (default: profile where that was checked)",
     )  # fmt: skip
     out.add_argument(
         "--exclude", action="append", metavar="PATTERN",

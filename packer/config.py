@@ -56,6 +56,8 @@ class Config:
     """Distributions."""
     bytecode: str | None = None
     profile_run: tuple[str, ...] = ()
+    profile: Path | None = None
+    lazy_imports: str | None = None
     exclude: tuple[str, ...] = ()
     trim: bool | None = None
     plain_imports: bool | None = None
@@ -191,6 +193,8 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "accept": _texts,
     "bytecode": _text,
     "profile_run": _texts,
+    "profile": _path,
+    "lazy_imports": _text,
     "exclude": _texts,
     "trim": _flag,
     "plain_imports": _flag,

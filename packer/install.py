@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 SYSTEM_STORE = Path("/var/lib/fatpar")
 """Every launch looks into it, and none makes it."""
 
+_UNFIT = 126
+"""The launcher's status where no slice fits."""
+
+
+class UnfitError(PackError):
+    """No slice of the archive runs on this machine."""
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -51,7 +58,7 @@ def install(path: Path, base: Path, trust: Trust | None, progress: Progress) -> 
     """
     base = base.absolute()
     progress.say(f"unpacking {path}")
-    view, slice_name = _prepare(path, base, trust)
+    view, slice_name = prepare(path, base, trust)
     place = view.parent
     layers = store.view(place).layers
     progress.say("compiling")
@@ -87,9 +94,10 @@ def _made(base: Path) -> Iterator[None]:
         raise
 
 
-def _refused(path: Path, what: str, hint: str) -> PackError:
+def _refused(path: Path, what: str, hint: str, status: int) -> PackError:
     # a launch has to be told in another way
-    return PackError(f"{path}: {what}", "name another directory with --store" if "FATPAR_STORE" in hint else hint)
+    kind = UnfitError if status == _UNFIT else PackError
+    return kind(f"{path}: {what}", "name another directory with --store" if "FATPAR_STORE" in hint else hint)
 
 
 def _unreachable(python: Path) -> Path | None:
@@ -101,8 +109,12 @@ def _unreachable(python: Path) -> Path | None:
     return None
 
 
-def _prepare(path: Path, base: Path, trust: Trust | None) -> tuple[Path, str]:
-    """Let the launcher's code do what a first launch does: the view's tree, and the slice."""
+def prepare(path: Path, base: Path, trust: Trust | None = None) -> tuple[Path, str]:
+    """Let the launcher's code do what a first launch does: the view's tree, and the slice.
+
+    :raises UnfitError: if no slice fits this machine.
+    :raises PackError: as :func:`install` has it.
+    """
     lib = native.lib()
     stores, plan, fault = (native.new(f"struct {kind} *") for kind in ("stores", "plan", "fault"))
     boot = native.new("char[64]")
@@ -121,7 +133,7 @@ def _prepare(path: Path, base: Path, trust: Trust | None) -> tuple[Path, str]:
                 raise PackError(f"{path} has changed while it was checked")
             with _made(base):
                 if lib.prepare(archive, stores, boot, plan, fault):
-                    raise _refused(path, native.text(fault.what), native.text(fault.hint))
+                    raise _refused(path, native.text(fault.what), native.text(fault.hint), fault.status)
             return Path(native.text(plan.view)), native.text(plan.slice)
         finally:
             lib.storesclose(stores)

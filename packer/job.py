@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from packer import boot, targets
+from packer import boot, lazy, profile, targets
 from packer.blobs import Level
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
@@ -51,6 +51,8 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
     tools = tuple(_tools(config, script))
     _refuse_repeats([name for name, _ in tools])
     bundle = _bundle(config, selection.targets)
+    known = profile.read(config.profile) if config.profile else None
+    chosen, unchecked = _lazy(config, selection.targets, known)
     job = Job(
         requests=Requests(
             requirements, config.requirement, config.constraint, config.find_links, config.index_url,
@@ -66,6 +68,8 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         level=_level(config),
         bytecode=_bytecode(config),
         profile_runs=config.profile_run,
+        profile=known,
+        lazy=chosen,
         exclude=tuple(map(_pattern, config.exclude)),
         bundle=bundle,
         libc=_libc(config, bundle),
@@ -74,7 +78,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         table=not config.plain_imports,
         accept=frozenset(map(canonicalize_name, config.accept)),
     )  # fmt: skip
-    return job, (*default, *selection.notes)
+    return job, (*default, *selection.notes, *unchecked)
 
 
 def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
@@ -138,17 +142,49 @@ def _bytecode(config: Config) -> Bytecode:
             shlex.split(run)
         except ValueError as error:
             raise UsageError(f"--profile-run {run!r}: {error}") from None
-    default = Bytecode.USED if config.profile_run else _BYTECODE
+    default = Bytecode.USED if config.profile_run or config.profile else _BYTECODE
     try:
         policy = Bytecode(config.bytecode or default.value)
     except ValueError:
         raise UsageError(f"not a policy for bytecode: {config.bytecode!r}", hint="all, used or none") from None
-    if (policy is Bytecode.USED) != bool(config.profile_run):
+    if (policy is Bytecode.USED) != bool(config.profile_run) and not (config.profile and not config.profile_run):
         raise UsageError(
             f"--bytecode {policy.value} and {'a' if config.profile_run else 'no'} --profile-run",
             hint="--bytecode used is what a recorded run imports: --profile-run 'ARGUMENTS'",
         )
     return policy
+
+
+def _lazy(
+    config: Config, chosen: Sequence[Target], known: profile.Profile | None
+) -> tuple[dict[str, lazy.Lazy], tuple[str, ...]]:
+    """Read which imports are lazy, by Python tag, and what the user should know of tags that were not checked."""
+    mode = config.lazy_imports
+    if mode not in (None, "all", "profile", "off"):
+        raise UsageError(f"not a --lazy-imports: {mode!r}", hint="all, profile or off")
+    tags = list(dict.fromkeys(one.python.tag for one in chosen if lazy.has(one.python)))
+    if mode in ("all", "profile") and not tags:
+        raise UsageError(
+            f"--lazy-imports {mode}: no slice is for a Python that has them", hint="3.15 is the first: --abis cp315"
+        )
+    if mode == "all":
+        return dict.fromkeys(tags, lazy.Lazy()), ()
+    if mode == "profile" and not known:
+        raise UsageError(
+            "--lazy-imports profile and no --profile", hint="packer profile FILE --check COMMAND writes one"
+        )
+    checked: dict[str, lazy.Lazy] = {tag: known.lazy[tag] for tag in tags if known and tag in known.lazy}
+    missing = ", ".join(tag for tag in tags if tag not in checked)
+    if mode == "profile" and not checked:
+        raise UsageError(
+            f"--lazy-imports profile: {config.profile} was not checked with {missing}",
+            hint=f"packer profile FILE --check COMMAND -o {config.profile}, where {tags[0]} runs",
+        )
+    if mode == "off" or not checked:
+        return {}, ()
+    return checked, (
+        f"imports are not lazy for {missing}: {config.profile} was not checked with it",
+    ) if missing else ()
 
 
 def _level(config: Config) -> Level:

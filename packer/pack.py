@@ -24,6 +24,7 @@ from packer import (
     hosts,
     layers,
     layout,
+    lazy,
     modules,
     native,
     needs,
@@ -51,7 +52,7 @@ class Bytecode(Enum):
 
     ALL = "all"
     USED = "used"
-    """By the runs of ``--profile-run``."""
+    """By the runs of ``--profile-run``, or those in the profile."""
     NONE = "none"
 
 
@@ -81,6 +82,10 @@ class Job:
     bytecode: Bytecode = Bytecode.NONE
     profile_runs: tuple[str, ...] = ()
     """Arguments of the recorded runs, quoted as for a shell."""
+    profile: profile.Profile | None = None
+    """What was recorded before."""
+    lazy: Mapping[str, lazy.Lazy] = field(default_factory=dict)
+    """Which imports are lazy, by Python tag; the others' are not."""
     exclude: tuple[str, ...] = ()
     """Patterns of what is left out of wheels."""
     bundle: frozenset[str] = frozenset()
@@ -235,20 +240,39 @@ def _compile(
     """Follow the policy for bytecode."""
     if job.bytecode is Bytecode.NONE:
         return _Compiled(slices, {}, ())
-    wanted = None
+    wanted, strange = None, False
     if job.bytecode is Bytecode.USED:
-        progress.say("recording what is imported")
-        recorded = work / "profile"
-        recorded.mkdir()
-        wanted = profile.record(job.profile_runs, slices, tools, launcher, recorded, job.limit)
-    return _with_bytecode(job, slices, wanted, progress)
+        wanted = set(_profile(job, slices, tools, launcher, work, progress).paths)
+        packed = {entry.path for one in slices for layer in one.layers for entry in layer.entries}
+        strange = job.profile is not None and not wanted & packed
+    compiled = _with_bytecode(job, slices, wanted, progress)
+    note = "no module of the profile is packed: is it another program's?"
+    return replace(compiled, notes=(*compiled.notes, note)) if strange else compiled
+
+
+def _profile(
+    job: Job, slices: Sequence[Slice], tools: Sequence[Tool], launcher: Path, work: Path, progress: Progress
+) -> profile.Profile:
+    """Give what was recorded before, and what is recorded now."""
+    known = job.profile or profile.Profile()
+    if not job.profile_runs:
+        return known
+    progress.say("recording what is imported")
+    place = work / "profile"
+    place.mkdir()
+    return profile.merged(known, profile.record(job.profile_runs, slices, tools, launcher, place, job.limit))
 
 
 def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]]) -> dict[str, object]:
     """Say in the manifest what is another in this archive than in the wheels."""
     said: dict[str, object] = {"bytecode": {"policy": job.bytecode.value, "compiled_by": dict(compiled.by)}}
     said |= {"accepted": sorted(job.accept)} if job.accept else {}
+    said |= {"lazy_imports": {tag: _lazy_word(one) for tag, one in job.lazy.items()}} if job.lazy else {}
     return said | ({"left_out": left_out} if left_out else {})
+
+
+def _lazy_word(one: lazy.Lazy) -> str:
+    return "profile" if one.importers else "all"
 
 
 def _own(slices: Iterable[Slice], resolutions: Iterable[Resolution], installed: Mapping[str, Installed]) -> set[bytes]:
@@ -413,7 +437,7 @@ def _slice(
 def _app_layer(
     job: Job, entries: Iterable[tuple[str, boot.EntryPoint]], target: Target, packages: Sequence[Layer], work: Path
 ) -> Layer:
-    """What belongs to this program alone: its script, what it includes, the table of all its modules, boot files."""
+    """What belongs to this program alone: its script, what it includes, the table of all modules, boot files."""
     beside = "app" if job.script else "lib/python/site-packages"
     places = [(job.script, f"app/{job.script.name}")] if job.script else []
     places += [(source, f"{beside}/{destination}") for source, destination in job.include]
@@ -424,8 +448,12 @@ def _app_layer(
         places += [(_written(boots / "modules", table), modules.PATH), (modules.reader(), modules.READER)]
     for name, entry in entries:
         if not isinstance(entry, boot.Executable):
-            source = boot.boot_source(entry, table=bool(table)).encode()
-            places.append((_written(boots / f"{name}.py", source), f"boot/{name}.py"))
+            source = boot.boot_source(entry, table=bool(table))
+            source = lazy.entered(source) if job.lazy else source
+            places.append((_written(boots / f"{name}.py", source.encode()), f"boot/{name}.py"))
+            if job.lazy:
+                choices = lazy.source(job.lazy).encode()
+                places.append((_written(boots / f"{name}.lazy", choices), f"boot/{name}.lazy"))
     return layers.read("app", LayerKind.APP, places)
 
 

@@ -221,11 +221,13 @@ def test_explain_agrees(packed: Place) -> None:
 def test_help_names_every_word(packed: Place) -> None:
     status, stdout, stderr = ask(packed, "help")
     assert (status, stderr) == (0, "")
-    assert [word for word in ("explain", "list", "verify", "extract") if f"FATPAR={word} app" not in stdout] == []
+    assert [
+        word for word in ("explain", "list", "verify", "extract", "time") if f"FATPAR={word} app" not in stdout
+    ] == []
 
 
 def test_an_unknown_word_is_refused(packed: Place) -> None:
-    said = "app: FATPAR=lisst is not known: explain, list, verify, extract and help are\n"
+    said = "app: FATPAR=lisst is not known: explain, list, verify, extract, time and help are\n"
     assert ask(packed, "lisst") == (125, "", said)
 
 

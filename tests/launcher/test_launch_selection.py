@@ -185,7 +185,7 @@ def test_control_words_write_nothing_and_take_no_argument(tool: Path, tmp_path: 
         seen[word] = result.status
         assert list((state / "upper/home/u").iterdir()) == []
         if word == "nonsense":
-            text = b"tool: FATPAR=nonsense is not known: explain, list, verify, extract and help are\n"
+            text = b"tool: FATPAR=nonsense is not known: explain, list, verify, extract, time and help are\n"
             assert (result.stdout, result.stderr) == (b"", text)
         else:
             assert result.stderr == b""
