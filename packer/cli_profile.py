@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,8 +84,8 @@ def _profile(options: argparse.Namespace) -> int:
     output = options.output or Path(f"{options.file.name}.profile.json")
     files.refuse_unwritable(output)
     known = profile.read(output) if output.exists() else profile.Profile()
-    with tempfile.TemporaryDirectory(prefix="packer-") as work:
-        place = profile.stage(options.file.absolute(), Path(work))
+    with files.working() as work:
+        place = profile.stage(options.file.absolute(), work)
         for run in runs:
             made = profile.record_here(place, run, tell)
             if not made.startups:

@@ -54,6 +54,21 @@ def replacing(path: Path, *, mode: int = 0o666, exact: int | None = None, option
         raise _cannot_write(path, error, option) from error
 
 
+@contextlib.contextmanager
+def working() -> Iterator[Path]:
+    """Make a temporary directory in which packed programs may run; in the end all of it goes.
+
+    Nobody can write to the directories of their stores. Where that hinders it, tempfile changes the mode of what is to
+    be removed, and before CPython 3.12.1 that of what a link leads to: of the interpreter (gh-91133).
+    """
+    with tempfile.TemporaryDirectory(prefix="packer-") as name:
+        try:
+            yield Path(name)
+        finally:
+            for directory, _, _ in os.walk(name):
+                Path(directory).chmod(0o700)
+
+
 def sweep(directory: Path, names: str) -> None:
     """Remove what runs that were killed left under temporary names: what is older than a day, as stores do it.
 

@@ -29,6 +29,14 @@ RELAXED = 100000
 """Objects made before the next collection of garbage, while modules are executed."""
 
 
+def _loading():
+    source = _system.SourceFileLoader
+    return source.exec_module, source.get_code, source.get_data, source.path_stats, source.source_to_code
+
+
+_LOADING = _loading()
+
+
 def _read(path):
     file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
@@ -48,8 +56,8 @@ class _Finder(_system.FileFinder):  # type: ignore[misc, name-defined]
     def find_spec(self, fullname, target=None):
         name = fullname.rpartition(".")[2]
         found = self._known.get(name)
-        # whoever sets the prefix wants bytecode elsewhere
-        if found is None or getattr(sys, "pycache_prefix", None) is not None:
+        # whoever sets the prefix wants bytecode elsewhere; who replaces what loads sources wants to be asked
+        if found is None or getattr(sys, "pycache_prefix", None) is not None or _loading() != _LOADING:
             return super().find_spec(fullname, target)
         directory, places = self.path, None
         if found.endswith("/"):

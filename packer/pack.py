@@ -5,7 +5,6 @@ Each step is a stage of its own; this file is the order in which they run.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -143,8 +142,7 @@ def pack(job: Job, progress: Progress) -> Packed:
     if job.output:
         files.refuse_unwritable(job.output)
     resolutions = _resolve(job, progress)
-    with tempfile.TemporaryDirectory(prefix="packer-") as name:
-        work = Path(name)
+    with files.working() as work:
         distinct = {wheel.sha256: wheel for one in resolutions for wheel in one.wheels}
         trimmed = {digest: _install(job, wheel, progress) for digest, wheel in distinct.items()}
         installed = {digest: one for digest, (one, _) in trimmed.items()}

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from packer import boot
+
 from .comparing import NOTHING, Difference
 
 BIN = "PREFIX/bin"
@@ -70,8 +72,43 @@ def _of_processes() -> tuple[Difference, ...]:
     return tuple(found)
 
 
+def by_table(plain: Any) -> Any:
+    """The finder that knows what is in a directory, in the place of the one that looks."""
+    if isinstance(plain, list):
+        return [by_table(one) for one in plain]
+    return plain.replace("_frozen_importlib_external.FileFinder", "fatpar._Finder") if isinstance(plain, str) else plain
+
+
+TABLE = "packed modules are found by a table (packer/hostimport.py)"
+
+
+def _of_the_table() -> tuple[Difference, ...]:
+    since = (3, 5)
+    found = [
+        Difference(where, TABLE, since=since, becomes=by_table)
+        for where in ("awkward.asked_directly > 2", "packages > importers of *", "packages > iter_modules > *")
+    ]
+    found += [Difference(f"{one} > path_importer_cache > PREFIX/*", TABLE, since=since) for one in PROCESSES[:3]]
+    found += [
+        Difference(
+            f"{one} > sys > path_hooks", TABLE, since=since,
+            becomes=lambda plain: ["fatpar.install.<locals>.hook", *plain],
+        )
+        for one in PROCESSES[:3]
+    ]  # fmt: skip
+    return (
+        *found,
+        Difference("awkward.import_replaced", "nothing is imported to look for what the table has", since=since),
+        Difference(
+            "awkward.traced_lines > *", "no zip file is looked for where the table knows a directory", since=since
+        ),
+        Difference("packages > tracebacks > import odd.recursive", "an import takes one frame more", since=since),
+    )
+
+
 DIFFERENCES: tuple[Difference, ...] = (
     *_of_processes(),
+    *_of_the_table(),
     Difference("at_import > path", SCRIPT, becomes=without_bin),
     Difference("awkward.importer_cache_emptied > 2", SCRIPT, becomes=without_bin),
     Difference("awkward.path_with_odd_entries > 1", SCRIPT),
@@ -93,9 +130,13 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
 )  # fmt: skip
 
+_BOOT_FILE = boot.boot_source(boot.Function("differ.cli", "main"), table=True)
+CALLED = f'File "PREFIX/boot/differ.py", line {1 + _BOOT_FILE.splitlines().index("    sys.exit(main())")}'
+"""Where the boot file calls the program."""
+
 ENDINGS: tuple[Difference, ...] = (
     Difference(
         "* > stderr", "a traceback begins in the boot file",
-        becomes=lambda plain: re.sub(r'File "PROGRAM", line \d+', 'File "PREFIX/boot/differ.py", line 17', plain),
+        becomes=lambda plain: re.sub(r'File "PROGRAM", line \d+', CALLED, plain),
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.hosts import USER
 
 from packer import cache, files, sources
 
@@ -57,3 +58,28 @@ def test_temporary_files_of_the_cache_go_sooner_than_what_is_kept(tmp_path: Path
     kept = [old(tmp_path / "ab" / ".x2", DAY - 60), old(tmp_path / "ab" / "ce", 29 * DAY)]
     cache.Cache(tmp_path).sweep()
     assert [path.exists() for path in (*gone, *kept)] == [False, False, True, True]
+
+
+def test_what_links_lead_to_stays_as_it_is_when_a_store_goes(tmp_path: Path) -> None:
+    """A user's own interpreter, to which a view leads: as root, nothing of it would be seen."""
+    tmp_path.chmod(0o777)
+    for path in tmp_path.parents:
+        path.chmod(path.stat().st_mode | 0o011)
+    target = tmp_path / "python"
+    target.touch(0o755)
+    os.chown(target, USER, USER)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgid(USER)
+            os.setuid(USER)
+            with files.working() as work:
+                (work / "view").mkdir()
+                (work / "view/python").symlink_to(target)
+                (work / "view").chmod(0o555)
+            (tmp_path / "went").write_text(str(work.exists()))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / "went").read_text() == "False"
+    assert target.stat().st_mode & 0o777 == 0o755
