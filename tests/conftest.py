@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["support.skips", "support.longer"]
+pytest_plugins = ["support.skips", "support.longer", "support.said"]
 
 KEPT = {
     # where pip's configuration is, and what a machine may need to reach a package index

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from support.apps import Archive
+    from support.said import Say
 
 LISTED = apps.read()
 
@@ -62,7 +63,6 @@ def archives(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Arc
             return apps.pack(app, Place(Path(name) / app.name), LISTED.uploaded_before, CACHE)
 
         packed = {app.name: pool.submit(pack, app) for app in wanted.values()}
-        request.config.pluginmanager.register(Summary(packed))
         yield packed
         pool.shutdown(cancel_futures=True)
 
@@ -73,22 +73,6 @@ def _tried(item: pytest.Item) -> App | None:
     app = item.callspec.params["app"]
     assert isinstance(app, App)
     return app
-
-
-class Summary:
-    """Says at the end of the session what was packed."""
-
-    def __init__(self, packed: Mapping[str, Future[Archive]]) -> None:
-        self._packed = packed
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print a table."""
-        terminalreporter.section("packed programs")
-        terminalreporter.line(f"{'program':16} {'bytes':>12} {'files':>7} {'seconds':>8}")
-        for name, future in self._packed.items():
-            if future.done() and not future.cancelled() and not future.exception():
-                made = future.result()
-                terminalreporter.line(f"{name:16} {made.size:12,} {made.files:7,} {made.seconds:8.1f}")
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +96,7 @@ def directory() -> Iterator[Path]:
     "app", [pytest.param(app, id=app.name, marks=pytest.mark.apps(ci=app.ci)) for app in LISTED.apps]
 )
 def test_packed_and_in_a_venv(
-    app: App, abi: str, bare: str, archives: Mapping[str, Future[Archive]], pip: str, directory: Path
+    app: App, abi: str, bare: str, archives: Mapping[str, Future[Archive]], pip: str, directory: Path, say: Say
 ) -> None:
     """The first launch is compared with the first, the second with the second.
 
@@ -121,6 +105,8 @@ def test_packed_and_in_a_venv(
     host = require_host(apps.HOSTS[abi])
     other = require_host(bare) if bare else host
     archive = archives[app.name].result()
+    if (abi, bare) == WHERE[0]:
+        say(f"packed {app.name}: {archive.size:,} bytes, {archive.files:,} files, {archive.seconds:.1f} seconds")
     venv = directory / "venv"
     apps.make_venv(host, venv, archive.wheels[abi], pip, apps.packer_cache(CACHE))
     command = f"{apps.PREFIX}/bin/{app.command}"
