@@ -18,9 +18,9 @@ from support.hosts import require_host
 from support.packing import ROOT, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from support.apps import Archive
+    from support.apps import Archive, Outcome
     from support.said import Say
 
 LISTED = apps.read()
@@ -88,6 +88,33 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(scope="session")
+def in_venvs(archives: Mapping[str, Future[Archive]], pip: str) -> Callable[[App, str], list[Outcome]]:
+    """What the two launches of an app in a venv come to, by the ABI. Of each there is one, whatever is compared."""
+    known: dict[tuple[str, str], list[Outcome]] = {}
+
+    def launched(app: App, abi: str) -> list[Outcome]:
+        if (app.name, abi) not in known:
+            known[app.name, abi] = launch_in_a_venv(app, abi, archives[app.name].result().wheels[abi], pip)
+        return known[app.name, abi]
+
+    return launched
+
+
+def launch_in_a_venv(app: App, abi: str, wheels: Sequence[str], pip: str) -> list[Outcome]:
+    host = require_host(apps.HOSTS[abi])
+    with tempfile.TemporaryDirectory(prefix="fatpar-app-") as name:
+        venv = Path(name) / "venv"
+        apps.make_venv(host, venv, wheels, pip, apps.packer_cache(CACHE))
+        argv = [f"{apps.PREFIX}/bin/python", "-m", app.module] if app.module else [place_of(app)]
+        return apps.launch_twice(host, app, argv, {venv: apps.PREFIX}, Path(name) / "plain")
+
+
+def place_of(app: App) -> str:
+    """Where the command is in a host."""
+    return f"{apps.PREFIX}/bin/{app.command}"
+
+
 @pytest.mark.e2e
 @pytest.mark.hosts
 @pytest.mark.network
@@ -96,25 +123,25 @@ def directory() -> Iterator[Path]:
     "app", [pytest.param(app, id=app.name, marks=pytest.mark.apps(ci=app.ci)) for app in LISTED.apps]
 )
 def test_packed_and_in_a_venv(
-    app: App, abi: str, bare: str, archives: Mapping[str, Future[Archive]], pip: str, directory: Path, say: Say
+    app: App,
+    abi: str,
+    bare: str,
+    archives: Mapping[str, Future[Archive]],
+    in_venvs: Callable[[App, str], list[Outcome]],
+    directory: Path,
+    say: Say,
 ) -> None:
     """The first launch is compared with the first, the second with the second.
 
     :param bare: host of the archive, if it is not the venv's: it has no Python, so that what is carried runs.
     """
-    host = require_host(apps.HOSTS[abi])
-    other = require_host(bare) if bare else host
+    host = require_host(bare or apps.HOSTS[abi])
     archive = archives[app.name].result()
     if (abi, bare) == WHERE[0]:
         say(f"packed {app.name}: {archive.size:,} bytes, {archive.files:,} files, {archive.seconds:.1f} seconds")
-    venv = directory / "venv"
-    apps.make_venv(host, venv, archive.wheels[abi], pip, apps.packer_cache(CACHE))
-    command = f"{apps.PREFIX}/bin/{app.command}"
-    plain = [f"{apps.PREFIX}/bin/python", "-m", app.module] if app.module else [command]
-
-    expected = apps.launch_twice(host, app, plain, {venv: apps.PREFIX}, directory / "plain")
-    binds = {archive.file: command, **(apps.HIDDEN if bare else {})}
-    found = apps.launch_twice(other, app, [command], binds, directory / "packed")
+    expected = in_venvs(app, abi)
+    binds = {archive.file: place_of(app), **(apps.HIDDEN if bare else {})}
+    found = apps.launch_twice(host, app, [place_of(app)], binds, directory / "packed")
 
     assert expected[0].status == app.status, expected[0]
     assert app.shows in expected[0].everything

@@ -645,10 +645,10 @@ class TestReproducible:
         "terminal": {"env": {"COLUMNS": "20", "TERM": "xterm"}},
     }
 
-    @pytest.fixture
-    def sources(self, tmp_path: Path) -> Path:
+    @pytest.fixture(scope="class")
+    def sources(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """A project, a wheel with names beyond ASCII, a script's data, some of it large."""
-        directory = tmp_path / "sources"
+        directory = tmp_path_factory.mktemp("sources")
         files = {"prog.py": ECHO % "prog", "prog-1.0.dist-info/entry_points.txt": ENTRY_POINTS.format("prog")}
         project(directory / "src", "prog", files, requires=("dep",))
         both = "py2.py3-none-any"
@@ -659,6 +659,13 @@ class TestReproducible:
         (directory / "data/run").write_text("#!/bin/sh\n")
         (directory / "data/run").chmod(0o755)
         return directory
+
+    @pytest.fixture(scope="class")
+    def first(self, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+        """What all are compared with."""
+        with pytest.MonkeyPatch.context() as patch:
+            index.forget_pip_configuration(patch)
+            return self.packed(sources, Place(tmp_path_factory.mktemp("first")))
 
     def packed(self, sources: Path, place: Place, **options: Any) -> bytes:
         """Pack a copy of the sources, which lies in another place each time."""
@@ -672,9 +679,8 @@ class TestReproducible:
 
     @pytest.mark.parametrize("circumstance", CIRCUMSTANCES.values(), ids=CIRCUMSTANCES)
     def test_packing_twice_gives_the_same_bytes(
-        self, sources: Path, tmp_path: Path, circumstance: Mapping[str, Any], offline: None
+        self, sources: Path, first: bytes, tmp_path: Path, circumstance: Mapping[str, Any], offline: None
     ) -> None:
-        first = self.packed(sources, Place(tmp_path / "first"))
         assert self.packed(sources, Place(tmp_path / "another" / "place"), **circumstance) == first
 
     @pytest.mark.network
