@@ -70,8 +70,6 @@ def prepare(path: Path) -> Prepared | None:
     try:
         if lib().archiveopen(archive, descriptor) or lib().archiveindex(archive):
             return None
-        lib().archiveclose(archive)
-        lib().archiveopen(archive, descriptor)
         lib().storescandidates(stores)
         # the last two are for everybody: this test is not to write there
         stores.count = 1
