@@ -241,7 +241,7 @@ class TestSourceDistributions:
         assert not any(b"987654" in line for line in running)
         assert list((tmp_path / "cache" / "tmp").iterdir()) == []
 
-    between = [pytest.param(tag, marks=pytest.mark.torture) for tag in ("cp311", "cp312")]
+    between = tuple(pytest.param(tag, marks=pytest.mark.torture) for tag in ("cp311", "cp312"))
     """One pip is for all from cp310 on; the others have their own."""
 
     @pytest.mark.network
