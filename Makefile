@@ -2,7 +2,7 @@
 # package index into .venv and .cache, and for `make test` from Debian when root runs it.
 #
 #   make demo    pack a real program and run it
-#   make test    everything: lint, types, tests (PYTEST="-k word" narrows the tests)
+#   make test    everything: lint, types, tests (PYTEST="-k word" narrows the tests, PYTEST="-n 0" has them one by one)
 #   make apps    every program of tests/apps.toml against a venv; the tests take five of them
 #   make torture everything of which the tests do a part: hours; each fuzzer ten minutes (FATPAR_FUZZ_SECONDS=N: N seconds)
 #   make lint    ruff and mypy
