@@ -2,7 +2,7 @@
 # package index into .venv and .cache, and for `make test` from Debian when root runs it.
 #
 #   make demo    pack a real program and run it
-#   make test    everything: lint, types, tests (PYTEST="-k word" narrows the tests)
+#   make test    everything: lint, types, tests (PYTEST="-k word" narrows the tests, PYTEST="-n 0" has them one by one)
 #   make apps    every program of tests/apps.toml against a venv; the tests take five of them
 #   make torture everything of which the tests do a part: hours; each fuzzer ten minutes (FATPAR_FUZZ_SECONDS=N: N seconds)
 #   make lint    ruff and mypy
@@ -16,6 +16,9 @@ PYTHONS = $(PYTHON) python3.13 python3.12 python3.11 python3.10 python3
 VENV = .venv
 BIN = $(VENV)/bin
 PYTEST =
+# As many at once as there are processors. What a file's tests share is made once: one process has them all. In the files'
+# order, which has the long ones early.
+AT_ONCE = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
 # what tests use beside Python: sanitizers, fuzzers, host roots, fault injection, signatures, a machine that loses its power, a
 # network filesystem that goes away
@@ -102,7 +105,7 @@ hosts: setup debian-packages
 test: lint build hosts
 	@if command -v cc >/dev/null; then $(BIN)/cmake --build build --target launcher-test; fi
 	@if command -v clang >/dev/null; then $(BIN)/cmake --build build --target launcher-fuzz; fi
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest $(AT_ONCE) $(PYTEST)
 
 apps: build hosts
 	$(BIN)/python -m pytest -m apps tests/e2e/test_apps.py $(PYTEST)

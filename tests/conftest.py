@@ -6,11 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["support.skips", "support.longer"]
+# how long something takes depends on what else the machine does, other tests not the least
+settings.register_profile("unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
+pytest_plugins = ["support.skips", "support.longer", "support.said"]
 
 KEPT = {
     # where pip's configuration is, and what a machine may need to reach a package index

@@ -37,12 +37,16 @@ def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return suite.runpytest_subprocess(*arguments)
 
 
+PART = 'import pytest\ndef test_a(): pytest.skip("no")'
+WHOLE = 'import pytest\npytest.skip("no", allow_module_level=True)'
+
+
 @pytest.mark.parametrize(
     "test",
     [
         pytest.param('import pytest\n@pytest.mark.skip(reason="no")\ndef test_a(): pass', id="marked"),
-        pytest.param('import pytest\ndef test_a(): pytest.skip("no")', id="in the test"),
-        pytest.param('import pytest\npytest.skip("no", allow_module_level=True)', id="whole module"),
+        pytest.param(PART, id="in the test"),
+        pytest.param(WHOLE, id="whole module"),
         pytest.param(
             'import pytest\n@pytest.fixture\ndef a(): pytest.skip("no")\ndef test_a(a): pass', id="in a fixture"
         ),
@@ -73,11 +77,33 @@ def test_expected_failure_is_no_skip(suite: pytest.Pytester) -> None:
     result.assert_outcomes(passed=len(skips.KINDS), xfailed=1)
 
 
-def test_missing_kind_fails_the_whole_suite(suite: pytest.Pytester) -> None:
+WORKERS = ["-n", "2", "--dist", "loadfile"]
+"""As ``make test`` has it."""
+alone_and_with_workers = pytest.mark.parametrize("workers", [[], WORKERS], ids=["alone", "workers"])
+
+
+@alone_and_with_workers
+def test_missing_kind_fails_the_whole_suite(suite: pytest.Pytester, workers: list[str]) -> None:
     suite.makepyfile(test_a=every_kind().replace("mark.e2e", "mark.hosts"))
-    result = run(suite)
+    result = run(suite, *workers)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["no test marked e2e ran, but in CI some have to", "*= 3 passed in *"])
+
+
+def test_kinds_may_be_spread_over_workers(suite: pytest.Pytester) -> None:
+    first, *others = every_kind().split("\n@")
+    suite.makepyfile(**{f"test_{number}": f"{first}\n@{test}" for number, test in enumerate(others)})
+    result = run(suite, *WORKERS)
+    assert result.ret == 0
+    result.assert_outcomes(passed=len(skips.KINDS))
+
+
+@pytest.mark.parametrize("test", [PART, WHOLE], ids=["in the test", "whole module"])
+def test_skip_in_a_worker_is_a_failure(suite: pytest.Pytester, test: str) -> None:
+    suite.makepyfile(test_kinds=every_kind(), test_a=test)
+    result = run(suite, *WORKERS)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*skipped, but in CI it has to run: no*"])
 
 
 @pytest.mark.parametrize("narrowed", [["test_a.py"], ["-k", "a"], ["-m", "not e2e"]], ids=["path", "-k", "-m"])

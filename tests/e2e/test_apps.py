@@ -18,9 +18,10 @@ from support.hosts import require_host
 from support.packing import ROOT, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from support.apps import Archive
+    from support.apps import Archive, Outcome
+    from support.said import Say
 
 LISTED = apps.read()
 
@@ -62,7 +63,6 @@ def archives(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[Arc
             return apps.pack(app, Place(Path(name) / app.name), LISTED.uploaded_before, CACHE)
 
         packed = {app.name: pool.submit(pack, app) for app in wanted.values()}
-        request.config.pluginmanager.register(Summary(packed))
         yield packed
         pool.shutdown(cancel_futures=True)
 
@@ -73,22 +73,6 @@ def _tried(item: pytest.Item) -> App | None:
     app = item.callspec.params["app"]
     assert isinstance(app, App)
     return app
-
-
-class Summary:
-    """Says at the end of the session what was packed."""
-
-    def __init__(self, packed: Mapping[str, Future[Archive]]) -> None:
-        self._packed = packed
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print a table."""
-        terminalreporter.section("packed programs")
-        terminalreporter.line(f"{'program':16} {'bytes':>12} {'files':>7} {'seconds':>8}")
-        for name, future in self._packed.items():
-            if future.done() and not future.cancelled() and not future.exception():
-                made = future.result()
-                terminalreporter.line(f"{name:16} {made.size:12,} {made.files:7,} {made.seconds:8.1f}")
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +88,33 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(scope="session")
+def in_venvs(archives: Mapping[str, Future[Archive]], pip: str) -> Callable[[App, str], list[Outcome]]:
+    """What the two launches of an app in a venv come to, by the ABI. Of each there is one, whatever is compared."""
+    known: dict[tuple[str, str], list[Outcome]] = {}
+
+    def launched(app: App, abi: str) -> list[Outcome]:
+        if (app.name, abi) not in known:
+            known[app.name, abi] = launch_in_a_venv(app, abi, archives[app.name].result().wheels[abi], pip)
+        return known[app.name, abi]
+
+    return launched
+
+
+def launch_in_a_venv(app: App, abi: str, wheels: Sequence[str], pip: str) -> list[Outcome]:
+    host = require_host(apps.HOSTS[abi])
+    with tempfile.TemporaryDirectory(prefix="fatpar-app-") as name:
+        venv = Path(name) / "venv"
+        apps.make_venv(host, venv, wheels, pip, apps.packer_cache(CACHE))
+        argv = [f"{apps.PREFIX}/bin/python", "-m", app.module] if app.module else [place_of(app)]
+        return apps.launch_twice(host, app, argv, {venv: apps.PREFIX}, Path(name) / "plain")
+
+
+def place_of(app: App) -> str:
+    """Where the command is in a host."""
+    return f"{apps.PREFIX}/bin/{app.command}"
+
+
 @pytest.mark.e2e
 @pytest.mark.hosts
 @pytest.mark.network
@@ -112,23 +123,25 @@ def directory() -> Iterator[Path]:
     "app", [pytest.param(app, id=app.name, marks=pytest.mark.apps(ci=app.ci)) for app in LISTED.apps]
 )
 def test_packed_and_in_a_venv(
-    app: App, abi: str, bare: str, archives: Mapping[str, Future[Archive]], pip: str, directory: Path
+    app: App,
+    abi: str,
+    bare: str,
+    archives: Mapping[str, Future[Archive]],
+    in_venvs: Callable[[App, str], list[Outcome]],
+    directory: Path,
+    say: Say,
 ) -> None:
     """The first launch is compared with the first, the second with the second.
 
     :param bare: host of the archive, if it is not the venv's: it has no Python, so that what is carried runs.
     """
-    host = require_host(apps.HOSTS[abi])
-    other = require_host(bare) if bare else host
+    host = require_host(bare or apps.HOSTS[abi])
     archive = archives[app.name].result()
-    venv = directory / "venv"
-    apps.make_venv(host, venv, archive.wheels[abi], pip, apps.packer_cache(CACHE))
-    command = f"{apps.PREFIX}/bin/{app.command}"
-    plain = [f"{apps.PREFIX}/bin/python", "-m", app.module] if app.module else [command]
-
-    expected = apps.launch_twice(host, app, plain, {venv: apps.PREFIX}, directory / "plain")
-    binds = {archive.file: command, **(apps.HIDDEN if bare else {})}
-    found = apps.launch_twice(other, app, [command], binds, directory / "packed")
+    if (abi, bare) == WHERE[0]:
+        say(f"packed {app.name}: {archive.size:,} bytes, {archive.files:,} files, {archive.seconds:.1f} seconds")
+    expected = in_venvs(app, abi)
+    binds = {archive.file: place_of(app), **(apps.HIDDEN if bare else {})}
+    found = apps.launch_twice(host, app, [place_of(app)], binds, directory / "packed")
 
     assert expected[0].status == app.status, expected[0]
     assert app.shows in expected[0].everything

@@ -632,6 +632,41 @@ class TestSourceDistributions:
 # The same bytes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project, a wheel with names beyond ASCII, a script's data, some of it large."""
+    directory = tmp_path_factory.mktemp("sources")
+    files = {"prog.py": ECHO % "prog", "prog-1.0.dist-info/entry_points.txt": ENTRY_POINTS.format("prog")}
+    project(directory / "src", "prog", files, requires=("dep",))
+    both = "py2.py3-none-any"
+    index.wheel(directory, "dep", tag=both, files={f"dep/{n}.py": f"X = {n}\n" * 500 for n in range(300)})
+    index.wheel(directory, "unicode", tag=both, files={"unicode/\u00fc\u20ac.txt": "x", "unicode/__init__.py": ""})
+    (directory / "data").mkdir()
+    (directory / "data/large").write_bytes(bytes(range(256)) * (1 << 17))
+    (directory / "data/run").write_text("#!/bin/sh\n")
+    (directory / "data/run").chmod(0o755)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def first(originals: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What all are compared with."""
+    with pytest.MonkeyPatch.context() as patch:
+        index.forget_pip_configuration(patch)
+        return packed_copy(originals, Place(tmp_path_factory.mktemp("first")))
+
+
+def packed_copy(originals: Path, place: Place, **options: Any) -> bytes:
+    """Pack a copy of the sources, which lies in another place each time."""
+    copy = place.work / "copy"
+    shutil.copytree(originals, copy)
+    for path in copy.rglob("*"):
+        os.utime(path)
+    common = ("--no-index", "--find-links", ".", "--abis", "manylinux2014,cp39,cp27", "-o", "../out")
+    place.packed("fat", "src", "unicode", "--include", "data:data", *common, cwd=copy, **options)
+    return (place.work / "out").read_bytes()
+
+
 class TestReproducible:
     """Nothing of where, when and by whom it was packed is in the file."""
 
@@ -645,37 +680,11 @@ class TestReproducible:
         "terminal": {"env": {"COLUMNS": "20", "TERM": "xterm"}},
     }
 
-    @pytest.fixture
-    def sources(self, tmp_path: Path) -> Path:
-        """A project, a wheel with names beyond ASCII, a script's data, some of it large."""
-        directory = tmp_path / "sources"
-        files = {"prog.py": ECHO % "prog", "prog-1.0.dist-info/entry_points.txt": ENTRY_POINTS.format("prog")}
-        project(directory / "src", "prog", files, requires=("dep",))
-        both = "py2.py3-none-any"
-        index.wheel(directory, "dep", tag=both, files={f"dep/{n}.py": f"X = {n}\n" * 500 for n in range(300)})
-        index.wheel(directory, "unicode", tag=both, files={"unicode/\u00fc\u20ac.txt": "x", "unicode/__init__.py": ""})
-        (directory / "data").mkdir()
-        (directory / "data/large").write_bytes(bytes(range(256)) * (1 << 17))
-        (directory / "data/run").write_text("#!/bin/sh\n")
-        (directory / "data/run").chmod(0o755)
-        return directory
-
-    def packed(self, sources: Path, place: Place, **options: Any) -> bytes:
-        """Pack a copy of the sources, which lies in another place each time."""
-        copy = place.work / "copy"
-        shutil.copytree(sources, copy)
-        for path in copy.rglob("*"):
-            os.utime(path)
-        common = ("--no-index", "--find-links", ".", "--abis", "manylinux2014,cp39,cp27", "-o", "../out")
-        place.packed("fat", "src", "unicode", "--include", "data:data", *common, cwd=copy, **options)
-        return (place.work / "out").read_bytes()
-
     @pytest.mark.parametrize("circumstance", CIRCUMSTANCES.values(), ids=CIRCUMSTANCES)
     def test_packing_twice_gives_the_same_bytes(
-        self, sources: Path, tmp_path: Path, circumstance: Mapping[str, Any], offline: None
+        self, originals: Path, first: bytes, tmp_path: Path, circumstance: Mapping[str, Any], offline: None
     ) -> None:
-        first = self.packed(sources, Place(tmp_path / "first"))
-        assert self.packed(sources, Place(tmp_path / "another" / "place"), **circumstance) == first
+        assert packed_copy(originals, Place(tmp_path / "another" / "place"), **circumstance) == first
 
     @pytest.mark.network
     @pytest.mark.slow

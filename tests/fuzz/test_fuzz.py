@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from support.said import Say
+
 pytestmark = pytest.mark.slow
 
 Runs = dict[str, Future[fuzzing.Run]]
@@ -52,31 +54,29 @@ def long_runs(finds: Path) -> Iterator[Runs]:
         }
 
 
-def judge(done: fuzzing.Run, capsys: pytest.CaptureFixture[str]) -> None:
+def judge(done: fuzzing.Run, say: Say) -> None:
     """Say what a run came to; a find fails the test."""
-    with capsys.disabled():
-        print(f"\nfuzz {done.target}: {done.executions:,} executions, {done.edges:,} edges")
+    say(f"fuzz {done.target}: {done.executions:,} executions, {done.edges:,} edges")
     assert (done.status, done.finds) == (0, {}), done.report
     assert done.executions > 1000, done.report
 
 
 @each_target
-def test_nothing_is_found(runs: Runs, target: str, capsys: pytest.CaptureFixture[str]) -> None:
-    judge(runs[target].result(), capsys)
+def test_nothing_is_found(runs: Runs, target: str, say: Say) -> None:
+    judge(runs[target].result(), say)
 
 
 @pytest.mark.torture
 @each_target
-def test_nothing_is_found_for_long(long_runs: Runs, target: str, capsys: pytest.CaptureFixture[str]) -> None:
-    judge(long_runs[target].result(), capsys)
+def test_nothing_is_found_for_long(long_runs: Runs, target: str, say: Say) -> None:
+    judge(long_runs[target].result(), say)
 
 
 @each_target
-def test_coverage_does_not_fall(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_coverage_does_not_fall(target: str, say: Say) -> None:
     least, reached = renew.recorded()[target], fuzzing.covered(target)
     said = ", ".join(f"{name}.c {lines:.1f} % ({branches:.1f} %)" for name, (lines, branches) in reached.items())
-    with capsys.disabled():
-        print(f"\nfuzz {target}: lines (branches) reached: {said}")
+    say(f"fuzz {target}: lines (branches) reached: {said}")
     assert least.keys() == reached.keys()
     fallen = {
         name: (least[name], reached[name])

@@ -66,7 +66,8 @@ def directory():
 def main():
     descriptors = links("/proc/self/fd")
     encode = getattr(os, "fsencode", lambda word: word)
-    varies = ("Name", "Pid", "PPid", "Tgid", "NS", "Vm", "Hug", "Rss", "voluntary", "nonvoluntary")
+    # SigQ counts the signals of all processes of the user, whoever tests beside; its limit is among the others
+    varies = ("Name", "Pid", "PPid", "Tgid", "NS", "Vm", "Hug", "Rss", "SigQ", "voluntary", "nonvoluntary")
     report = {
         "descriptors": descriptors,
         "children": children(),

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from packer.sources import Interpreter
 
-pytestmark = pytest.mark.native
+# the launcher's code gets the same to read from every capture: what is sound, and what is damaged
+native = pytest.mark.native
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,7 @@ def unpacked(one: Runtime, root: Path) -> Path:
     return root / one.executable
 
 
+@native
 def test_what_is_captured(captured: Runtime, interpreter: Interpreter) -> None:
     assert (captured.tag, captured.version) == (interpreter.tag, interpreter.version)
     assert captured.layer.kind is LayerKind.INTERPRETER
@@ -107,6 +109,7 @@ def test_an_archive_is_a_source(captured: Runtime, cache: Path, tmp_path: Path, 
     assert (again.layer.digest, again.grafted) == (captured.layer.digest, ())
 
 
+@native
 @pytest.mark.parametrize("damage", ["a bit", "its end", "the end of the tar"])
 def test_a_damaged_archive_is_refused(captured: Runtime, cache: Path, tmp_path: Path, damage: str) -> None:
     """tarfile takes some of it for the end, and checks no sum."""
@@ -184,6 +187,7 @@ def test_a_change_of_what_it_was_captured_from_is_noticed(captured: Runtime, cac
     assert runtimes.capture(tmp_path / "prefix", cache).layer.digest != first.layer.digest
 
 
+@native
 def test_damage_in_the_cache_is_found(captured: Runtime, interpreter: Interpreter, tmp_path: Path) -> None:
     place = runtime.place_of(interpreter, tmp_path)
     runtimes.add(interpreter.path, tmp_path)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
 
-MOUNTED = 10.0
+MOUNTED = 60.0
 """Seconds."""
 
 

@@ -74,7 +74,7 @@ class Conditions(TypedDict, total=False):
     kill_after: float
     """Seconds from its start to its SIGKILL."""
     timeout: float
-    """Seconds; default 60."""
+    """Seconds; default 300: a disk that others write to can hold up a launch for more than one minute."""
 
 
 class Inside:
@@ -98,7 +98,7 @@ class Inside:
 
         :raises InsideError: if it cannot be executed, or takes too long.
         """
-        timeout = conditions.get("timeout", 60)
+        timeout = conditions.get("timeout", 300)
         user = conditions.get("user", USER)
         environment: dict[str, str | bytes | None] = {"HOME": home(user), "PATH": USER_PATH}
         environment.update(conditions.get("env", {}))
@@ -190,14 +190,14 @@ def traced(far: Inside, home_directory: Path, command: str, *options: str) -> tu
             raise InsideError(f"strace: {said!r}")
         os.kill(int(number), signal.SIGCONT)
         ended = running.result()
-        strace.communicate(timeout=10)
+        strace.communicate(timeout=60)
     lines = [line.split(None, 1)[1] for line in output.read_text(errors="replace").splitlines()]
     output.unlink()
     return ended, lines
 
 
 def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not true():
         if time.monotonic() > deadline:
             raise InsideError("what was waited for did not happen")

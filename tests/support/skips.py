@@ -94,8 +94,11 @@ def is_whole_suite(config: pytest.Config) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known, and watch over the kinds where all of them were asked for."""
+    """Make the markers known, and watch over the kinds where all of them were asked for.
+
+    A worker of pytest-xdist runs a part; the process that started it gets all reports.
+    """
     for name, meaning in KINDS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    if in_ci() and is_whole_suite(config):
+    if in_ci() and is_whole_suite(config) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Kinds(), "kinds")
