@@ -79,10 +79,7 @@ enum section_id {
 	SECTION_LINKS = 9,
 	SECTION_TOOLS = 10,
 	SECTION_LAUNCHERS = 12,
-	SECTION_MANIFEST = 13,    /* JSON */
-	SECTION_MODULES = 14,     /* reserved: module index of a slice */
-	SECTION_STARTUP = 15,     /* reserved: startup bundle of a slice */
-	SECTION_PROFILE = 16      /* reserved: recorded profile */
+	SECTION_MANIFEST = 13     /* JSON */
 };
 
 enum encoding { ENCODING_STORED = 0, ENCODING_ZSTD = 1 };

@@ -440,7 +440,7 @@ def _app_layer(
     places = [(job.script, f"app/{job.script.name}")] if job.script else []
     places += [(source, f"{beside}/{destination}") for source, destination in job.include]
     boots = work / "boot"
-    boots.mkdir(parents=True)
+    boots.mkdir(parents=True, exist_ok=True)  # a slice that carries its interpreter has the same
     table = modules.table([*packages, layers.read("app", LayerKind.APP, places)], target) if job.table else b""
     if table:
         places += [(_written(boots / "modules", table), modules.PATH), (modules.reader(), modules.READER)]
