@@ -111,12 +111,15 @@ def _first_exec(loader):
     def exec_module(module):
         del loader.exec_module
         before = gc.get_threshold()
+        if before[0] == RELAXED:  # an import within one, or another thread's: who began ends it
+            loader.exec_module(module)
+            return
         relaxed = (RELAXED, *before[1:])
         gc.set_threshold(*relaxed)
         try:
             loader.exec_module(module)
         finally:
-            if before[0] != RELAXED and gc.get_threshold() == relaxed:
+            if gc.get_threshold() == relaxed:
                 gc.set_threshold(*before)
 
     return exec_module
@@ -133,7 +136,7 @@ def install(view):
     head = _system.MAGIC_NUMBER + flags + int(first).to_bytes(4, "little")
 
     def hook(path):
-        names = directories.get(path[len(view) + 1 :]) if path.startswith(view) else None
+        names = directories.get(path[len(view) + 1 :]) if path.startswith(view + "/") else None
         if names is None:
             raise ImportError
         return _Finder(path, names.split("\t"), head)
