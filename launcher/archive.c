@@ -10,6 +10,7 @@
 #include "fatpar.h"
 #include "archive.h"
 #include "crc32.h"
+#include "fault.h"
 #include "sha256.h"
 #include "tables.h"
 #include "util.h"
@@ -91,30 +92,39 @@ archiveclose(struct archive *ar)
 	ar->index = NULL;
 }
 
+static const char *
+whatis(enum archive_status status)
+{
+	switch (status) {
+	case ARCHIVE_OK:
+		break;
+	case ARCHIVE_FOREIGN:
+		return "not a fatpar archive";
+	case ARCHIVE_DAMAGED:
+		return "archive is damaged";
+	case ARCHIVE_NEWER:
+		return "archive is newer than its reader";
+	case ARCHIVE_SYSTEM:
+		return "archive cannot be read";
+	}
+	return "archive is sound";
+}
+
 const char *
 archivedescribe(const struct archive *ar, enum archive_status status)
 {
-	static _Thread_local char text[320];
-	const char *what = "";
+	static char text[320];
 
-	switch (status) {
-	case ARCHIVE_OK:
-		return "archive is sound";
-	case ARCHIVE_FOREIGN:
-		what = "not a fatpar archive";
-		break;
-	case ARCHIVE_DAMAGED:
-		what = "archive is damaged";
-		break;
-	case ARCHIVE_NEWER:
-		what = "archive is newer than its reader";
-		break;
-	case ARCHIVE_SYSTEM:
-		what = "archive cannot be read";
-		break;
-	}
-	snprintf(text, sizeof(text), "%s: %s", what, ar->detail);
+	if (status == ARCHIVE_OK)
+		return whatis(status);
+	snprintf(text, sizeof(text), "%s: %s", whatis(status), ar->detail);
 	return text;
+}
+
+int
+archivefault(const struct archive *ar, enum archive_status status, struct fault *fault)
+{
+	return fail(fault, STATUS_LAUNCHER, "%s: %s", whatis(status), ar->detail);
 }
 
 const char *

@@ -1,3 +1,5 @@
+struct fault;
+
 /* in the order of the questions: is it one of ours, is it whole, is it newer than this reader */
 enum archive_status {
 	ARCHIVE_OK = 0,
@@ -54,8 +56,11 @@ int archivestill(const struct archive *);
 
 void archiveclose(struct archive *);
 
-/* one sentence for a status other than ARCHIVE_OK */
+/* one sentence for a status other than ARCHIVE_OK; not for threads */
 const char *archivedescribe(const struct archive *, enum archive_status);
+
+/* the same as a fault: -1 */
+int archivefault(const struct archive *, enum archive_status, struct fault *);
 
 /* the string with this reference */
 const char *archivestring(const struct archive *, uint32_t ref);

@@ -72,7 +72,7 @@ decode(struct archive *ar, struct ZSTD_DCtx_s *context, uint32_t index, const st
 		stored = xmalloc(blob->stored_size);
 	status = archiveblob(ar, index, stored ? stored : out);
 	if (status)
-		return fail(fault, STATUS_LAUNCHER, "%s", archivedescribe(ar, status));
+		return archivefault(ar, status, fault);
 	if (!stored)
 		return 0;
 	return decodeframe(blob, context, index, stored, prefix, out, listener, fault);

@@ -65,7 +65,7 @@ layersurvived(const struct work *w, const struct store *store, uint32_t layer, c
  * time: what the next one would remove is what the first has made anew.
  */
 static int
-haslayer(const struct work *w, const struct store *store, uint32_t layer)
+haslayer(struct work *w, const struct store *store, uint32_t layer)
 {
 	char id[2 * DIGEST_SIZE + 1], made[64];
 
@@ -84,8 +84,8 @@ haslayer(const struct work *w, const struct store *store, uint32_t layer)
 		}
 		return 1;
 	}
-	if (w->locked && store->writable)
-		objectremovestale(store->layers, id, made);
+	if (w->locked && store->writable && objectremovestale(store->layers, id, made) < 0)
+		w->stuck = errno;
 	return 0;
 }
 
@@ -143,6 +143,7 @@ findlayers(struct work *w, uint32_t last)
 	uint64_t missing = 0;
 	uint32_t i, k, layer;
 
+	w->stuck = 0;
 	for (i = 0; i < w->slice->layer_count; i++) {
 		layer = layerof(w, i);
 		l = &w->ar->layers[layer];
@@ -343,6 +344,10 @@ addlayers(struct work *w, struct store *store, struct fault *fault)
 	uint32_t *missing CLEANUP(freemem) = xcalloc(w->slice->layer_count, sizeof(*missing));
 	uint32_t count = listmissing(w, store, missing), size = batchsize(), i, n;
 
+	if (w->stuck) {
+		errno = w->stuck;
+		return fail(fault, STATUS_LAUNCHER, "remove a damaged layer from store:");
+	}
 	for (i = 0; i < count; i += n) {
 		n = count - i < size ? count - i : size;
 		if (addbatch(w, store, missing + i, n, fault) < 0)

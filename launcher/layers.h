@@ -16,6 +16,7 @@ struct work {
 	char view[33];
 	int locked;             /* no other launch works in the store, as far as locks are to be had */
 	int doubt;              /* part of the view is missing: nothing is believed that was not looked at */
+	int stuck;              /* what cannot be used could not be removed: errno */
 	int changed;            /* a layer has changed since the view was found whole, so its links are compared again */
 };
 

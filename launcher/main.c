@@ -67,7 +67,7 @@ readindex(struct archive *ar, struct fault *fault)
 {
 	enum archive_status status = archiveindex(ar);
 
-	return status ? fail(fault, STATUS_LAUNCHER, "%s", archivedescribe(ar, status)) : 0;
+	return status ? archivefault(ar, status, fault) : 0;
 }
 
 /* the plan of an earlier launch, in the stores' order; its name has PATH in it only if PATH had a part in it */

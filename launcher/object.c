@@ -298,15 +298,21 @@ objectsweep(int parent)
 	closedir(dir);
 }
 
-void
+int
 objectremovestale(int parent, const char *name, const char *made)
 {
-	char now[64];
+	char now[64], temporary[64];
 
 	if (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
+		return errno == ENOENT ? 0 : -1;
 	/* whatever is published has its made from the start */
 	objectmade(parent, name, now);
-	if (strcmp(now, made) == 0)
-		objectremove(parent, name);
+	if (strcmp(now, made) != 0)
+		return *now ? 0 : -1;
+	temporaryname(temporary, sizeof(temporary));
+	if (renameat(parent, name, parent, temporary) < 0)
+		return errno == ENOENT ? 0 : -1;
+	/* it is out of the way; a sweep finds what stays of it */
+	removetree(parent, temporary);
+	return 0;
 }

@@ -44,9 +44,9 @@ int objectremove(int parent, const char *name);
 
 /*
  * remove an object that cannot be used and has this mark, unless another launch, where locks do not work, has put a new
- * one there since
+ * one there since; -1 if it is still there, so that nobody takes it for one that another launch has published
  */
-void objectremovestale(int parent, const char *name, const char *made);
+int objectremovestale(int parent, const char *name, const char *made);
 
 /* remove a directory that nobody uses, and what is in it */
 int removetree(int parent, const char *name);

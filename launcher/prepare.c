@@ -98,7 +98,8 @@ addview(struct work *w, struct store *store, struct fault *fault)
 		objectmark(store->views, w->view, wholemark(w, made));
 		return 0;
 	}
-	objectremovestale(store->views, w->view, made);
+	if (objectremovestale(store->views, w->view, made) < 0)
+		return fail(fault, STATUS_LAUNCHER, "remove a view that is damaged from store:");
 	return viewmake(w->ar, slice, &w->host, w->verdict, &w->places, store, w->view, w->boot, fault);
 }
 

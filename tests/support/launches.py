@@ -54,7 +54,7 @@ def main():
             found.update(os.path.relpath(path, site).encode())
             if not name.endswith((".pyc", ".pyo")) and os.path.isfile(path):
                 found.update(open(path, "rb").read())
-    print(part.word, found.hexdigest())
+    print("{} {}".format(part.word, found.hexdigest()))
 """
 
 
