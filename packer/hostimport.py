@@ -25,8 +25,8 @@ _KINDS = [
 ]
 _KEPT = "{}/__pycache__/{}." + sys.implementation.cache_tag + ".pyc"
 
-RELAXED = 100000
-"""Objects made before the next collection of garbage, while modules are executed."""
+RELAXED = 100003
+"""Objects made before the next collection of garbage, while modules are executed; a number that nobody else uses."""
 
 
 def _loading():
@@ -57,7 +57,13 @@ class _Finder(_system.FileFinder):  # type: ignore[misc, name-defined]
         name = fullname.rpartition(".")[2]
         found = self._known.get(name)
         # whoever sets the prefix wants bytecode elsewhere; who replaces what loads sources wants to be asked
-        if found is None or getattr(sys, "pycache_prefix", None) is not None or _loading() != _LOADING:
+        # what is imported already is asked for by somebody who compares
+        if (
+            found is None
+            or getattr(sys, "pycache_prefix", None) is not None
+            or _loading() != _LOADING
+            or fullname in sys.modules
+        ):
             return super().find_spec(fullname, target)
         directory, places = self.path, None
         if found.endswith("/"):
@@ -87,18 +93,37 @@ def _first_code(loader, kept, head):
     """
 
     def get_code(fullname):
-        del loader.get_code
-        try:
-            data = _read(kept)
-            code = marshal.loads(memoryview(data)[len(head) + 4 :]) if data.startswith(head) else None
-        except (OSError, EOFError, TypeError, ValueError):
-            code = None
+        _take_away(loader, "get_code", get_code)
+        code = None
+        if type(loader) is _system.SourceFileLoader and _OVERRIDDEN.isdisjoint(vars(loader)):
+            try:
+                data = _read(kept)
+                code = marshal.loads(memoryview(data)[len(head) + 4 :]) if data.startswith(head) else None
+            except (OSError, EOFError, TypeError, ValueError):
+                pass
         if code is None:  # none is kept, or not what was expected: whatever is done then is done there
-            return loader.get_code(fullname)
+            return type(loader).get_code(loader, fullname)
         _imp._fix_co_filename(code, loader.path)
         return code
 
     return get_code
+
+
+_OVERRIDDEN = {"get_data", "path_stats", "source_to_code"}
+
+_raised = []  # type: list[tuple[int, ...]]
+"""The thresholds that have been raised, by the imports that did it."""
+
+
+def _take_away(loader, name, method):
+    if vars(loader).get(name) is method:  # it may have been wrapped
+        delattr(loader, name)
+
+
+def _lower_in_child():
+    # the import that raised them may never end there
+    if _raised and gc.get_threshold()[0] == RELAXED:
+        gc.set_threshold(*_raised[-1])
 
 
 def _first_exec(loader):
@@ -109,39 +134,61 @@ def _first_exec(loader):
     """
 
     def exec_module(module):
-        del loader.exec_module
+        _take_away(loader, "exec_module", exec_module)
         before = gc.get_threshold()
-        if before[0] == RELAXED:  # an import within one, or another thread's: who began ends it
-            loader.exec_module(module)
+        # else an import within one, or another thread's: who began ends it; or the program wants none, or fewer
+        if not 0 < before[0] < RELAXED:
+            type(loader).exec_module(loader, module)
             return
         relaxed = (RELAXED, *before[1:])
+        _raised.append(before)
         gc.set_threshold(*relaxed)
         try:
-            loader.exec_module(module)
+            type(loader).exec_module(loader, module)
         finally:
+            _raised.pop()
             if gc.get_threshold() == relaxed:
                 gc.set_threshold(*before)
 
     return exec_module
 
 
+def _pristine():
+    hooks = [getattr(one, "__qualname__", "") for one in sys.path_hooks]
+    files = {getattr(getattr(one, "__code__", None), "co_filename", "") for one in _LOADING}
+    return (
+        len(hooks) == 2
+        and hooks[0] == "zipimporter"
+        and hooks[1].startswith("FileFinder.path_hook")
+        and files == {"<frozen importlib._bootstrap_external>"}
+    )
+
+
 def install(view):
-    """Let the modules of a view be found by its table.
+    """Let the modules of a view be found by its table, unless a ``.pth`` file or sitecustomize has changed imports.
 
     :param view: its path as it stands in ``sys.path``.
     """
+    rest = list(sys.path_hooks)
+    if not _pristine():
+        return
     first, *lines = _read(view + "/boot/.modules").decode("utf-8", "surrogateescape").split("\n")
     directories = dict(line.split("\t", 1) for line in lines)
     flags = bytes(4 if sys.version_info >= (3, 7) else 0)  # PEP 552
     head = _system.MAGIC_NUMBER + flags + int(first).to_bytes(4, "little")
 
     def hook(path):
-        names = directories.get(path[len(view) + 1 :]) if path.startswith(view + "/") else None
-        if names is None:
+        names = (
+            directories.get(path[len(view) + 1 :]) if isinstance(path, str) and path.startswith(view + "/") else None
+        )
+        # a hook that a program has put anywhere wants to be asked
+        if names is None or [one for one in sys.path_hooks if one is not hook] != rest:
             raise ImportError
         return _Finder(path, names.split("\t"), head)
 
     sys.path_hooks.insert(0, hook)
     for path in sys.path:  # the search for sitecustomize has been there
-        if path.startswith(view):
+        if str(path).startswith(view):
             sys.path_importer_cache.pop(path, None)
+    if hasattr(posix, "register_at_fork"):
+        posix.register_at_fork(after_in_child=_lower_in_child)

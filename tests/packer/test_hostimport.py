@@ -229,7 +229,103 @@ def test_garbage_is_collected_as_ever_when_an_import_is_done(view: View, what: s
     code = "import gc; print(gc.get_threshold())"
     before = subprocess.run([view.interpreter.path, "-I", "-c", code], check=True, capture_output=True, text=True)
     wanted = expected.format(before=before.stdout.strip())
-    assert view.run().stdout.splitlines() == ["[100000, 100000]", wanted, wanted]
+    assert view.run().stdout.splitlines() == ["[100003, 100003]", wanted, wanted]
+
+
+HOOK = """\
+import sys
+from importlib.machinery import FileFinder, SourceFileLoader
+
+SEEN = []
+
+class Loader(SourceFileLoader):
+    def get_code(self, fullname):
+        SEEN.append(fullname)
+        return super().get_code(fullname)
+
+def hook():
+    sys.path_hooks.insert({place}, FileFinder.path_hook((Loader, [".py"])))
+    sys.path_importer_cache.clear()
+"""
+"""As type checkers at run time do it: beartype before FileFinder's, typeguard at the beginning."""
+
+
+@pytest.mark.parametrize("place", [0, 1, "len(sys.path_hooks) - 1"])
+def test_a_hook_that_a_program_puts_anywhere_is_asked(view: View, place: object) -> None:
+    view.write({
+        "hooks.py": HOOK.format(place=place),
+        "report.py": "import hooks\nhooks.hook()\nimport package.inner\ndef report(): print(hooks.SEEN)\n",
+    })  # fmt: skip
+    view.install(boot.Function("report", "report"))
+    assert view.run().stdout == "['package', 'package.inner']\n"
+
+
+CHANGED = {
+    "path-hook": "hook()",
+    "get_code": "G = SourceFileLoader.get_code\n"
+    "SourceFileLoader.get_code = lambda self, name: SEEN.append(name) or G(self, name)",
+    "path-that-is-no-text": "import pathlib\nsys.path.insert(0, pathlib.Path('/nonexistent'))",
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_what_a_pth_file_has_changed_stays_so(view: View, what: str) -> None:
+    view.write({
+        "hooks.py": HOOK.format(place=0) + CHANGED[what] + "\n",
+        "hooks.pth": "import hooks\n",
+        "report.py": "import hooks, package.inner\ndef report(): print(hooks.SEEN[-3:])\n",
+    })  # fmt: skip
+    view.install(boot.Function("report", "report"))
+    seen = "[]" if what == "path-that-is-no-text" else "['report', 'package', 'package.inner']"
+    done = view.run()
+    assert (done.stdout, done.stderr) == (f"{seen}\n", "")
+
+
+LOADERS = """\
+import gc, os, sys
+from importlib.machinery import PathFinder, SourceFileLoader
+
+def twice(of):
+    calls = []
+    return calls, lambda value: calls.append(1) or of(value)
+
+class Sub(SourceFileLoader):
+    def get_code(self, name): return compile("value = 'sub'", "x", "exec")
+
+def report():
+    find = lambda name: PathFinder.find_spec(name, sys.path)
+    import single
+    print(find("single") == single.__spec__)
+    loader = find("both").loader
+    get = loader.get_code
+    print(get("both") == get("both"))
+    calls, loader.get_code = twice(loader.get_code)
+    print(loader.get_code("both") == loader.get_code("both"), len(calls))
+    spec = find("beside")
+    spec.loader.__class__ = Sub
+    module = type(sys)("beside")
+    spec.loader.exec_module(module)
+    print(module.value)
+    gc.set_threshold(0)
+    import asks
+    print(asks.FOUND, gc.get_threshold()[0])
+    gc.set_threshold(700)
+    import forks
+    print(forks.CHILD)
+"""
+
+
+def test_loaders_are_used_as_others_are(view: View) -> None:
+    fork = "import gc, os\nread, write = os.pipe()\nchild = os.fork()\nif child == 0:\n"
+    fork += "    os.write(write, str(gc.get_threshold()[0]).encode())\n    os._exit(0)\n"
+    fork += "os.waitpid(child, 0)\nCHILD = int(os.read(read, 9))\n"
+    view.write({"report.py": LOADERS, "asks.py": "import gc\nFOUND = gc.get_threshold()[0]\n", "forks.py": fork})
+    view.install(boot.Function("report", "report"))
+    done = view.run()
+    # 3.6 has nothing that is called in a child
+    child = 100003 if minor(view.interpreter) < (3, 7) else 700
+    assert done.stderr == ""
+    assert done.stdout.split("\n") == ["True", "True", "True 2", "sub", "0 0", str(child), ""]
 
 
 def test_a_program_of_few_modules_needs_no_table() -> None:
