@@ -68,9 +68,10 @@ static int
 haslayer(struct work *w, const struct store *store, uint32_t layer)
 {
 	char id[2 * DIGEST_SIZE + 1], made[64];
+	int unread;
 
 	layerid(w->ar, layer, id);
-	objectmade(store->layers, id, made);
+	unread = objectmade(store->layers, id, made);
 	if (*made && istrusted(w, made)) {
 		objectused(store->layers, id);
 		return 1;
@@ -84,8 +85,8 @@ haslayer(struct work *w, const struct store *store, uint32_t layer)
 		}
 		return 1;
 	}
-	if (w->locked && store->writable && objectremovestale(store->layers, id, made) < 0)
-		w->stuck = errno;
+	if (w->locked && store->writable && (unread || objectremovestale(store->layers, id, made) < 0))
+		w->stuck = unread ? unread : errno;
 	return 0;
 }
 

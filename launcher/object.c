@@ -188,7 +188,7 @@ objectdiscard(struct object *o)
 	errno = saved;
 }
 
-void
+int
 objectmade(int parent, const char *name, char made[64])
 {
 	char path[128];
@@ -197,6 +197,7 @@ objectmade(int parent, const char *name, char made[64])
 	snprintf(path, sizeof(path), "%s/made", name);
 	n = readlinkat(parent, path, made, 63);
 	made[n < 0 ? 0 : n] = '\0';
+	return n < 0 && errno != ENOENT ? errno : 0;
 }
 
 int

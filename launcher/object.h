@@ -27,8 +27,8 @@ int objectpublish(struct object *, const char *name, const char *boot, int writa
 /* remove what was made so far */
 void objectdiscard(struct object *);
 
-/* the boot an object was made in, "durable", or "" where it is not there; 64 bytes */
-void objectmade(int parent, const char *name, char made[64]);
+/* the boot an object was made in, "durable", or "" where it is not there; 64 bytes. 0, or errno if it cannot be read */
+int objectmade(int parent, const char *name, char made[64]);
 
 /* say what objectmade returns from now on */
 int objectmark(int parent, const char *name, const char *made);

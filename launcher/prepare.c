@@ -88,8 +88,8 @@ addview(struct work *w, struct store *store, struct fault *fault)
 {
 	uint32_t slice = w->sel->slice;
 	char made[64];
+	int unread = objectmade(store->views, w->view, made);
 
-	objectmade(store->views, w->view, made);
 	if (*made && istrusted(w, made) && !w->changed)
 		return 0;
 	if (*made && viewholds(w->ar, slice, &w->host, w->verdict, &w->places, store, w->view)) {
@@ -98,8 +98,10 @@ addview(struct work *w, struct store *store, struct fault *fault)
 		objectmark(store->views, w->view, wholemark(w, made));
 		return 0;
 	}
-	if (objectremovestale(store->views, w->view, made) < 0)
+	if (unread || objectremovestale(store->views, w->view, made) < 0) {
+		errno = unread ? unread : errno;
 		return fail(fault, STATUS_LAUNCHER, "remove a view that is damaged from store:");
+	}
 	return viewmake(w->ar, slice, &w->host, w->verdict, &w->places, store, w->view, w->boot, fault);
 }
 
