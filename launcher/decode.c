@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 static int
 damaged(struct fault *fault, uint32_t blob, const char *what)
 {
+	errno = 0; /* what the system said before is not the reason */
 	return fail(fault, STATUS_LAUNCHER, "archive is damaged: blob %u: %s", (unsigned)blob, what);
 }
 
@@ -71,8 +73,11 @@ decode(struct archive *ar, struct ZSTD_DCtx_s *context, uint32_t index, const st
 	if (blob->encoding != ENCODING_STORED)
 		stored = xmalloc(blob->stored_size);
 	status = archiveblob(ar, index, stored ? stored : out);
-	if (status)
+	if (status) {
+		if (status != ARCHIVE_SYSTEM)
+			errno = 0;
 		return archivefault(ar, status, fault);
+	}
 	if (!stored)
 		return 0;
 	return decodeframe(blob, context, index, stored, prefix, out, listener, fault);

@@ -132,7 +132,6 @@ handopen(struct hand *h, const struct archive *ar)
 {
 	h->archive = *ar;
 	h->context = ZSTD_createDCtx();
-	h->error = 0;
 }
 
 void
@@ -221,6 +220,13 @@ chargeof(const struct lot *l)
 	return l->record->filter != FILTER_NONE && hasfiles(l) && l->deltas ? 2 * size : size;
 }
 
+/* whether deltas will not have it: nothing was to be decoded with it when it was begun, so its filter is undone in place */
+static int
+isforfiles(const struct lot *l)
+{
+	return l->record->filter != FILTER_NONE && hasfiles(l) && l->charge == l->record->raw_size;
+}
+
 /* bases whose filter is to be undone, and several, are copied */
 static size_t
 prefixof(const struct stock *s, const struct lot *l, int *undo)
@@ -293,9 +299,11 @@ admit(struct stock *s, const struct lot *l, size_t *passing)
 	struct lot *other;
 	uint32_t k;
 
-	/* a base that only files have had: decoded once more */
+	/* a base that only files have had: decoded once more, when another thread is done with it */
 	for (k = 0; k < basecount(l); k++) {
 		other = baseof(s, l, k);
+		if (other->state == LOT_DECODING && isforfiles(other))
+			return 0;
 		if (other->state != LOT_READY || other->inner)
 			continue;
 		if (other->readers)
@@ -446,6 +454,9 @@ make(struct stock *s, struct hand *h, struct lot *l, size_t passing)
 		baseof(s, l, k)->deltas--;
 		unread(s, baseof(s, l, k));
 	}
+	/* its files may all have been written before it was ready */
+	if (isidle(l) && isdone(l))
+		giveup(s, l);
 	s->charged -= passing;
 	s->holders--;
 	stocktell(s);
@@ -462,6 +473,9 @@ stockdecode(struct stock *s, struct hand *h)
 		l = s->sequence[s->next];
 		if (l->state != LOT_ABSENT || l->next == l->end)
 			continue;
+		/* before files can be written, what is given up would only be decoded again */
+		if (!s->ready && s->charged + needed(s, l, &passing) > ROOM)
+			return 0;
 		if (!admit(s, l, &passing))
 			return 0;
 		return make(s, h, l, passing) < 0 ? -1 : 1;

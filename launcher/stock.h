@@ -44,6 +44,7 @@ struct stock {
 	size_t resident_count;
 	size_t charged;         /* bytes of memory */
 	uint32_t holders;       /* threads that decode, or look at a blob */
+	int ready;              /* directories are there: files can be written */
 	int failed;             /* all threads are to come to an end */
 };
 
@@ -52,7 +53,6 @@ struct hand {
 	struct archive archive; /* for what reading it tells */
 	struct ZSTD_DCtx_s *context;
 	struct fault fault;
-	int error;              /* errno that belongs to the fault */
 };
 
 /* lots: in the order of blobs, their files and continued set; the stock takes them */

@@ -57,7 +57,6 @@ struct job {
 	size_t count;
 	struct stock stock;
 	size_t left;            /* files that no thread has taken */
-	int ready;              /* directories are there: files can be written */
 	struct fault *fault;    /* the first one */
 	int error;
 };
@@ -260,7 +259,7 @@ writesome(struct worker *w)
 	size_t i, first, end = 0;
 	int failed;
 
-	if (!job->ready)
+	if (!s->ready)
 		return 0;
 	for (i = 0; i < s->resident_count && !end; i++) {
 		l = s->resident[i];
@@ -530,7 +529,7 @@ writefiles(struct job *job, const struct target *targets, uint32_t count, struct
 	pthread_mutex_lock(&job->stock.mutex);
 	if (i)
 		giveupjob(job, &own, errno);
-	job->ready = 1;
+	job->stock.ready = 1;
 	stocktell(&job->stock);
 	pthread_mutex_unlock(&job->stock.mutex);
 	work(&workers[0]);
@@ -568,6 +567,7 @@ checkdigest(const struct archive *ar, const struct progress *p, struct fault *fa
 			treefile(&t, path, e->kind == ENTRY_EXEC, ar->contents[e->value].size, p->digests[i]);
 	}
 	treeend(&t, digest);
+	errno = 0; /* what the system said before is not the reason */
 	if (memcmp(digest, l->digest, sizeof(digest)) != 0)
 		return fail(fault, STATUS_LAUNCHER, "archive is damaged: layer %s has the wrong digest", archivestring(ar, l->name));
 	return 0;

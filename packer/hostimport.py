@@ -36,6 +36,12 @@ def _loading():
 
 _LOADING = _loading()
 
+_OVERRIDDEN = {"get_data", "path_stats", "source_to_code"}
+"""Methods that a program may have put on a loader, which then have a part in what its code is."""
+
+_raised = []  # type: list[tuple[int, ...]]
+"""The thresholds that have been raised, by the imports that did it."""
+
 
 def _read(path):
     file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
@@ -56,13 +62,11 @@ class _Finder(_system.FileFinder):  # type: ignore[misc, name-defined]
     def find_spec(self, fullname, target=None):
         name = fullname.rpartition(".")[2]
         found = self._known.get(name)
-        # whoever sets the prefix wants bytecode elsewhere; who replaces what loads sources wants to be asked
-        # what is imported already is asked for by somebody who compares
         if (
             found is None
-            or getattr(sys, "pycache_prefix", None) is not None
-            or _loading() != _LOADING
-            or fullname in sys.modules
+            or getattr(sys, "pycache_prefix", None) is not None  # bytecode is wanted elsewhere
+            or _loading() != _LOADING  # whoever replaces what loads sources wants to be asked
+            or fullname in sys.modules  # nothing is imported: somebody looks
         ):
             return super().find_spec(fullname, target)
         directory, places = self.path, None
@@ -107,12 +111,6 @@ def _first_code(loader, kept, head):
         return code
 
     return get_code
-
-
-_OVERRIDDEN = {"get_data", "path_stats", "source_to_code"}
-
-_raised = []  # type: list[tuple[int, ...]]
-"""The thresholds that have been raised, by the imports that did it."""
 
 
 def _take_away(loader, name, method):
@@ -178,9 +176,8 @@ def install(view):
     head = _system.MAGIC_NUMBER + flags + int(first).to_bytes(4, "little")
 
     def hook(path):
-        names = (
-            directories.get(path[len(view) + 1 :]) if isinstance(path, str) and path.startswith(view + "/") else None
-        )
+        inside = isinstance(path, str) and path.startswith(view + "/")
+        names = directories.get(path[len(view) + 1 :]) if inside else None
         # a hook that a program has put anywhere wants to be asked
         if names is None or [one for one in sys.path_hooks if one is not hook] != rest:
             raise ImportError
