@@ -304,7 +304,7 @@ objectremovestale(int parent, const char *name, const char *made)
 {
 	char now[64], temporary[64];
 
-	if (faccessat(parent, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+	if (!isnamed(parent, name))
 		return errno == ENOENT ? 0 : -1;
 	/* whatever is published has its made from the start */
 	objectmade(parent, name, now);

@@ -200,7 +200,7 @@ readwholes(struct contents *c, int installed)
 		strcpy(w->name, names[i]);
 		snprintf(path, sizeof(path), "%s/installed", w->name);
 		w->used = lastusedby(c->store->views, w->name, c->now);
-		w->installed = faccessat(c->store->views, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+		w->installed = isnamed(c->store->views, path);
 		w->spared = w->used + DAY > c->now || (!installed && w->installed);
 		if (readabout(c, w) < 0)
 			c->unknown = 1;

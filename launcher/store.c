@@ -225,7 +225,7 @@ openstore(struct store *s, int create)
 		return refuseerrno(s);
 	if (checktrust(s, base) < 0 || checkfilesystem(s, base) < 0)
 		return -1;
-	s->fresh = s->writable && faccessat(base, "v1", F_OK, AT_SYMLINK_NOFOLLOW) < 0;
+	s->fresh = s->writable && !isnamed(base, "v1");
 	s->fd = opendirectory(base, "v1", s->writable);
 	if (s->fd < 0)
 		return refuseerrno(s);

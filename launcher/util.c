@@ -1,9 +1,11 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include "fault.h"
@@ -162,4 +164,13 @@ fail(struct fault *fault, int status, const char *fmt, ...)
 		snprintf(fault->what + n, sizeof(fault->what) - n, " %s", strerror(saved));
 	errno = saved;
 	return -1;
+}
+
+int
+isnamed(int dir, const char *path)
+{
+	struct stat st;
+
+	/* not faccessat, whose flags need Linux 5.8 */
+	return fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }

@@ -29,3 +29,6 @@ int readat(int fd, void *, size_t n, uint64_t offset);
 struct fault;
 /* record a failure; a format that ends in a colon gets the text of errno; always -1 */
 int fail(struct fault *, int status, const char *, ...) PRINTFLIKE(3, 4);
+
+/* whether something has this name, be it a link that leads nowhere; if not, errno tells whether that is known */
+int isnamed(int dir, const char *path);
