@@ -87,7 +87,8 @@ writecontent(struct worker *w, uint32_t index, struct lot **lot, int again, int 
 			pthread_mutex_lock(&stock->mutex);
 			if (*lot)
 				stockrelease(stock, *lot);
-			*lot = stocktake(stock, &w->hand, blob, again);
+			/* the blob it begins in is counted with the files; one that went on elsewhere before this one left it */
+			*lot = stocktake(stock, &w->hand, blob, again || blob == c->blob);
 			pthread_mutex_unlock(&stock->mutex);
 			if (!*lot)
 				return -1;

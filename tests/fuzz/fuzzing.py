@@ -132,6 +132,7 @@ def _start(
         user=USER if root else None,
         group=USER if root else None,
         extra_groups=[] if root else None,
+        timeout=1800,  # a replay has no other end where an input is never done with
         check=False,
     )
 
