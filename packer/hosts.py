@@ -122,7 +122,9 @@ def find(name: str) -> Described:
     path = known.get(name, Path(name))
     if name not in known and not path.exists():
         near = difflib.get_close_matches(name, known)
-        hint = f"near to it are {', '.join(near)}; packer hosts list shows all" if near else "packer hosts list shows all"
+        hint = (
+            f"near to it are {', '.join(near)}; packer hosts list shows all" if near else "packer hosts list shows all"
+        )
         raise UsageError(f"no host {name!r}: neither a name nor a file", hint=hint)
     try:
         return read(path.name, path.read_text("utf-8"))
