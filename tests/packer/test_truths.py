@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections import Counter
@@ -66,24 +67,35 @@ def asked(truth: Mapping[str, Any]) -> Slice:
     return Slice(target, tuple(needs), (), (), ())
 
 
-def reasons(path: Path, host: str) -> list[int]:
-    """The kinds of reason that the launcher's selection has against the only slice."""
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with a slice for each truth, in their order."""
+    work = tmp_path_factory.mktemp("truths")
+    path, front = work / "app", work / "front"
+    front.write_bytes(b"#!/bin/sh\nexit 125\n")
+    tool = Tool("app", ToolKind.PYTHON, "app")
+    archive.write(path, front, [asked(truth) for truth in TRUTHS], [tool], {"version": 1}, lambda _: None)
+    return path
+
+
+@functools.cache
+def reasons(path: Path, host: str) -> list[list[int]]:
+    """For each slice, the kinds of reason that the launcher's selection has against it."""
     lib, ffi = native.lib(), native.ffi()
-    found, selection = ffi.new("struct host *"), ffi.new("struct selection *")
+    found: Any = ffi.new("struct host *")
+    selection: Any = ffi.new("struct selection *")
     with reading(path) as opened:
         hosts.describe_into(found, opened, hosts.find(host))
         lib.selectslice(selection, opened.pointer, found)
         lib.hostfree(found)
-    verdict = selection.verdicts[0]  # type: ignore[attr-defined]
-    return [verdict.reasons[number].why for number in range(verdict.reason_count)]
+    verdicts = [selection.verdicts[number] for number in range(selection.verdict_count)]
+    return [[one.reasons[index].why for index in range(one.reason_count)] for one in verdicts]
 
 
-@pytest.mark.parametrize("truth", TRUTHS, ids=lambda one: f"{one['host']}-{one['slice']}")
-def test_selection_says_what_is_known(truth: Mapping[str, Any], tmp_path: Path) -> None:
-    path, front = tmp_path / "app", tmp_path / "front"
-    front.write_bytes(b"#!/bin/sh\nexit 125\n")
-    archive.write(path, front, [asked(truth)], [Tool("app", ToolKind.PYTHON, "app")], {"version": 1}, lambda _: None)
-    said = reasons(path, truth["host"])
+@pytest.mark.parametrize("number", range(len(TRUTHS)), ids=[f"{one['host']}-{one['slice']}" for one in TRUTHS])
+def test_selection_says_what_is_known(number: int, every: Path) -> None:
+    truth = TRUTHS[number]
+    said = reasons(every, truth["host"])[number]
     if "-" not in truth["slice"]:  # every slice needs a Python; here that is not the question
         said = [one for one in said if one != native.lib().NO_PYTHON]
     assert (not said) == truth["runs"], said
