@@ -102,10 +102,13 @@ def named() -> dict[str, Path]:
     return {name: known[name] for name in sorted(known)}
 
 
-def of_kind(machine: str, family: str) -> list[str]:
-    """Give the names of the hosts of a machine and a C library, on which alone a slice for these can run."""
+def of_kind(machine: str, family: str = "") -> list[str]:
+    """Give the names of the hosts of a machine, and of a C library: a slice for another one cannot run there.
+
+    :param family: empty: of any, and of none.
+    """
     described = {name: find(name) for name in named()}
-    return [name for name, host in described.items() if (host.machine, host.family) == (machine, family)]
+    return [name for name, host in described.items() if host.machine == machine and family in ("", host.family)]
 
 
 def _in(directory: Path) -> dict[str, Path]:
@@ -121,10 +124,8 @@ def find(name: str) -> Described:
     known = named()
     path = known.get(name, Path(name))
     if name not in known and not path.exists():
-        near = difflib.get_close_matches(name, known)
-        hint = (
-            f"near to it are {', '.join(near)}; packer hosts list shows all" if near else "packer hosts list shows all"
-        )
+        near = ", ".join(difflib.get_close_matches(name, known))
+        hint = f"known are {near}, and others: packer hosts list" if near else "packer hosts list shows those there are"
         raise UsageError(f"no host {name!r}: neither a name nor a file", hint=hint)
     try:
         return read(path.name, path.read_text("utf-8"))
@@ -232,12 +233,12 @@ def _add_libc(host: Any, archive: Archive, described: Described) -> int:
         if need.kind == NeedKind.NODE
     ]
     for library, node in nodes:
-        if _offers(described, library, node):
+        if offers(described, library, node):
             lib.hostaddnode(host, libc, library.encode(), node.encode())
     return libc
 
 
-def _offers(host: Described, library: str, node: str) -> bool:
+def offers(host: Described, library: str, node: str) -> bool:
     """Tell whether a library has a node: if a newest node of its kind says so, glibc's also by its release."""
     if any(_reaches(newest, node) for newest in host.libraries.get(library, ())):
         return True
@@ -247,6 +248,11 @@ def _offers(host: Described, library: str, node: str) -> bool:
         return _reaches(f"GLIBC_{host.libc[0]}.{host.libc[1]}", node)
     releases = [one for one in facts.glibc_releases() if one.version <= host.libc]
     return bool(releases) and node in releases[-1].nodes[host.machine]
+
+
+def bare(machine: str, family: str, version: facts.Version) -> Described:
+    """Give a host that has a C library and nothing else."""
+    return Described("", machine, 1, "", family, version, {}, (), "")
 
 
 def _reaches(newest: str, node: str) -> bool:
