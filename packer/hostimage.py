@@ -55,7 +55,7 @@ def unpack(file: IO[bytes]) -> None:
                 _unpack_all(outer)
     except _BROKEN as error:
         raise PackError(
-            f"it is neither a directory nor a whole tar file or image: {error}",
+            f"it is neither a directory nor a whole tar file or image: {str(error).partition(chr(10))[0]}",
             hint="docker export, docker save and skopeo copy to oci-archive: write what is understood",
         ) from error
 

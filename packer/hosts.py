@@ -25,6 +25,7 @@ a shipped name stands for that.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -112,7 +113,7 @@ def of_kind(machine: str, family: str = "") -> list[str]:
 
 
 def _in(directory: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(directory.glob("*.toml"))}
+    return {path.stem: path for path in sorted(directory.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def find(name: str) -> Described:
@@ -124,7 +125,7 @@ def find(name: str) -> Described:
     known = named()
     path = known.get(name, Path(name))
     if name not in known and not path.exists():
-        near = ", ".join(difflib.get_close_matches(name, known))
+        near = ", ".join(_near(name, known))
         hint = f"known are {near}, and others: packer hosts list" if near else "packer hosts list shows those there are"
         raise UsageError(f"no host {name!r}: neither a name nor a file", hint=hint)
     try:
@@ -133,6 +134,15 @@ def find(name: str) -> Described:
         raise PackError(f"cannot read the host {path}: {error.strerror}") from error
     except ValueError as error:  # what is no UTF-8 or no TOML among them
         raise PackError(f"host {path}: {error}") from error
+
+
+def _near(name: str, known: Mapping[str, Path]) -> list[str]:
+    """Give the hosts that a name may mean: those that are called so, ``debian-12`` or ``jammy``, and those like it."""
+    with contextlib.suppress(PackError):  # one of the user's own is wrong; that is not the question
+        titles = {one: re.sub(r"[^a-z0-9.]+", "-", find(one).title.lower()) for one in known}
+        called = [one for one, title in titles.items() if name.lower() in title]
+        return [*called, *(one for one in difflib.get_close_matches(name, known) if one not in called)][:5]
+    return difflib.get_close_matches(name, known)
 
 
 def read(name: str, text: str) -> Described:
