@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "extract":
             command.add_argument("directory", type=Path, metavar="DIR", help="must not exist")
         if name == "explain":
-            command.add_argument("--host", metavar="NAME|FILE", help="a described host (default: this machine)")
+            command.add_argument(
+                "--host", metavar="NAME|FILE", help="a described host: see packer hosts list (default: this machine)"
+            )
         if name == "inspect":
             command.add_argument(
                 "--sizes", action="store_true", help="show where its bytes are: in slices, layers, files"
