@@ -193,10 +193,11 @@ def _report(options: argparse.Namespace, name: str, output: Path) -> None:
     if options.json:
         _print_json({"version": 1, "host": _as_json(name, host) | {"file": str(output)}})
         return
+    if options.quiet:
+        return
     if host.family == "none":
         print("packer: no C library was found there, so that only static programs run", file=sys.stderr)
-    if not options.quiet:
-        print(f"{output}: {host.title}, {libc(host)}, Linux {host.kernel}, {cpu(host)}, Python {pythons(host)}")
+    print(f"{output}: {host.title}, {libc(host)}, Linux {host.kernel}, {cpu(host)}, Python {pythons(host)}")
 
 
 def _print_json(value: object) -> None:

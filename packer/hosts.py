@@ -71,6 +71,8 @@ class Described:
 
     name: str
     """Of its file."""
+    title: str
+    """For people: ``Debian 12 (bookworm)``; the name, if the description does not say it."""
     machine: str
     cpu: int
     kernel: str
@@ -81,8 +83,6 @@ class Described:
     libraries: Mapping[str, tuple[str, ...]]
     """SONAME -> the newest node of each kind."""
     pythons: tuple[Python, ...]
-    title: str
-    """For people: ``Debian 12 (bookworm)``."""
 
 
 def shipped() -> dict[str, Path]:
@@ -168,10 +168,10 @@ def read(name: str, text: str) -> Described:
     pythons = tuple(_python(one) for one in _get(table, "python", list, []))
     if family == "none" and (libraries or pythons):
         raise ValueError("libc is none, so that there can be neither libraries nor a Python")
+    title = _get(table, "title", str, name.removesuffix(".toml"))
     return Described(
-        name, machine, cpu, kernel, family, libc,
-        {soname: tuple(_get(libraries, soname, str).split()) for soname in libraries},
-        pythons, _get(table, "title", str, name.removesuffix(".toml")),
+        name, title, machine, cpu, kernel, family, libc,
+        {soname: tuple(_get(libraries, soname, str).split()) for soname in libraries}, pythons,
     )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def offers(host: Described, library: str, node: str) -> bool:
 
 def bare(machine: str, family: str, version: facts.Version) -> Described:
     """Give a host that has a C library and nothing else."""
-    return Described("", machine, 1, "", family, version, {}, (), "")
+    return Described("", "", machine, 1, "", family, version, {}, ())
 
 
 def _reaches(newest: str, node: str) -> bool:
