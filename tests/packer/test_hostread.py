@@ -37,8 +37,13 @@ ROOT = os.geteuid() == 0
 def way_in(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Why no root filesystem can be entered on this machine; empty: one can."""
     empty = tmp_path_factory.mktemp("empty")
+
+    def enter() -> dict[str, Any]:
+        hostread._enter(empty, owned=True)
+        return {}
+
     try:
-        hostread._in_child(lambda: hostread._enter(empty, owned=True) or {})  # type: ignore[func-returns-value]
+        hostread._in_child(enter)
     except PackError as error:
         return str(error)
     return ""
