@@ -72,6 +72,7 @@ def of_root(name: str, place: Path, *, kernel: str = "", cpu: int = 0, more: Seq
             except OSError as error:
                 raise PackError(f"cannot read {place}: {error.strerror}") from error
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="packer-")))
+        _refuse_noexec(root, place)
 
         def work() -> dict[str, Any]:
             _enter(root, owned=image is not None)
@@ -84,6 +85,13 @@ def of_root(name: str, place: Path, *, kernel: str = "", cpu: int = 0, more: Seq
     if not kernel and found["kernels"]:
         given["kernel"] = (max(found["kernels"], key=_release), "of its modules")
     return _text(name, found, place.name, given)
+
+
+def _refuse_noexec(root: Path, place: Path) -> None:
+    """Stop where no program counts as one, so that there would seem to be no Python."""
+    if os.statvfs(root).f_flag & os.ST_NOEXEC:
+        hint = "" if root == place.resolve() else "set TMPDIR to a directory that is not"
+        raise PackError(f"cannot read {place}: {root} lies on a filesystem that is mounted noexec", hint)
 
 
 def _release(text: str) -> list[int]:

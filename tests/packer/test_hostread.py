@@ -21,6 +21,7 @@ import zstandard
 from support import archives
 from support.elf import elf, library
 from support.hosts import USER, give_up, require_host
+from support.skips import skip_optional
 
 from packer import explain, hostimage, hostread, hosts
 from packer.errors import PackError
@@ -164,6 +165,17 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(PackError) as caught:
         hostread.of_root("x", tmp_path / "nothing")
     assert str(caught.value) == f"cannot read {tmp_path}/nothing: No such file or directory"
+
+
+def test_where_nothing_can_be_executed_that_is_told() -> None:
+    """There no file counts as a program, so that every host would seem to have no Python."""
+    found = [place for place in ("/dev/shm", "/proc", "/sys") if os.statvfs(place).f_flag & os.ST_NOEXEC]
+    if not found:
+        skip_optional("nothing is mounted noexec on this machine")
+    with pytest.raises(PackError) as caught:
+        hostread.of_root("x", Path(found[0]))
+    message = f"{found[0]} lies on a filesystem that is mounted noexec"
+    assert (str(caught.value), caught.value.hint) == (f"cannot read {found[0]}: {message}", "")
 
 
 # Entering ---------------------------------------------------------------------------------------------------------
