@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ import zstandard
 from support import archives
 from support.elf import elf, library
 from support.hosts import USER, give_up, require_host
-from support.skips import skip_optional
 
 from packer import explain, hostimage, hostread, hosts
 from packer.errors import PackError
@@ -167,17 +167,6 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
     assert str(caught.value) == f"cannot read {tmp_path}/nothing: No such file or directory"
 
 
-def test_where_nothing_can_be_executed_that_is_told() -> None:
-    """There no file counts as a program, so that every host would seem to have no Python."""
-    found = [place for place in ("/dev/shm", "/proc", "/sys") if os.statvfs(place).f_flag & os.ST_NOEXEC]
-    if not found:
-        skip_optional("nothing is mounted noexec on this machine")
-    with pytest.raises(PackError) as caught:
-        hostread.of_root("x", Path(found[0]))
-    message = f"{found[0]} lies on a filesystem that is mounted noexec"
-    assert (str(caught.value), caught.value.hint) == (f"cannot read {found[0]}: {message}", "")
-
-
 # Entering ---------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +230,33 @@ def test_where_there_is_neither_root_nor_namespace_that_is_said(made: Path, monk
         "of their own"
     )
     assert hint.startswith("run it as root, or see the sysctls user.max_user_namespaces")
+
+
+@pytest.mark.skipif(not ROOT, reason="optional: only root can mount")
+def test_where_nothing_can_be_executed_that_is_told(tmp_path: Path) -> None:
+    """There no file counts as a program, so that every host would seem to have no Python."""
+    place, image = tmp_path / "mounted", tmp_path / "image.tar"
+    place.mkdir()
+    image.write_bytes(tar([("etc", None)]))
+
+    def work() -> list[list[str]]:
+        ctypes.CDLL(None).unshare(0x20000)  # CLONE_NEWNS
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "x", place], check=True)
+        tempfile.tempdir = str(place)
+        said = []
+        for given in (place, image):
+            with pytest.raises(PackError) as caught:
+                hostread.of_root("x", given)
+            said.append([str(caught.value), caught.value.hint])
+        return said
+
+    (mounted, no_hint), (unpacked_there, hint) = in_child(work)
+    assert (mounted, no_hint) == (
+        f"cannot read {place}: {place} lies on a filesystem that is mounted noexec", ""
+    )  # fmt: skip
+    assert re.fullmatch(rf"cannot read {image}: {place}/packer-\w+ lies on a .* mounted noexec", unpacked_there)
+    assert hint == "set TMPDIR to a directory that is not"
 
 
 def test_a_child_that_dies_is_told() -> None:
