@@ -284,6 +284,45 @@ def test_hosts_of_a_kind() -> None:
     assert every | set(hosts.of_kind("aarch64")) == set(hosts.named())
 
 
+SEVERAL = """
+layer modules-1.0 wheel
+  file lib/python/site-packages/app.py ""
+layer cpython-3.11.2-cp311 interpreter
+  exec bin/python3.11 ""
+  file lib/python3.11/os.py ""
+slice cp311 manylinux_2_36_x86_64
+  layers modules-1.0
+  need machine name=x86_64 number=62
+  need libc name=glibc number=0x022400
+  need python name=cp311
+slice cp312 musllinux_1_2_x86_64
+  layers modules-1.0
+  need machine name=x86_64 number=62
+  need libc name=musl number=0x010200
+  need python name=cp312
+slice cp311 manylinux_2_17_x86_64
+  layers modules-1.0 cpython-3.11.2-cp311
+  need machine name=x86_64 number=62
+  carries cpython-3.11.2-cp311 bin/python3.11
+tool app python app
+"""
+
+
+def test_slices_are_asked_of_the_known_hosts_that_they_are_for(tmp_path: Path) -> None:
+    (tmp_path / "app").write_bytes(vectors.build(vectors.parse("several", SEVERAL), tmp_path))
+    names = ["cp311-manylinux_2_36_x86_64", "cp312-musllinux_1_2_x86_64", "cp311-manylinux_2_17_x86_64-libc"]
+    glibc, musl, own = explain.on_known_hosts(tmp_path / "app", names)
+    assert set(glibc) == set(hosts.of_kind("x86_64", "glibc"))
+    assert set(musl) == set(hosts.of_kind("x86_64", "musl"))
+    assert set(own) == set(hosts.of_kind("x86_64"))
+    assert {name for name, reasons in glibc.items() if not reasons} >= {"bookworm", "photon-5.0"}
+    assert glibc["bullseye"][0] == "needs glibc 2.36, found glibc 2.31"
+    assert {name for name, reasons in musl.items() if not reasons} == {
+        "alpine-3.20", "alpine-3.21", "alpine-3.22", "alpine-3.23"
+    }  # fmt: skip
+    assert not any(own.values())
+
+
 # The hosts that come with the packer, by themselves ---------------------------------------------------------------
 
 KNOWN = {
