@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_profile, cli_store
+from packer import cli_hosts, cli_profile, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "extract":
             command.add_argument("directory", type=Path, metavar="DIR", help="must not exist")
         if name == "explain":
-            command.add_argument("--host", metavar="NAME|FILE", help="a described host (default: this machine)")
+            command.add_argument(
+                "--host", metavar="NAME|FILE", help="a described host: see packer hosts list (default: this machine)"
+            )
         if name == "inspect":
             command.add_argument(
                 "--sizes", action="store_true", help="show where its bytes are: in slices, layers, files"
@@ -154,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_runtime(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
+    cli_hosts.add(commands)
     return parser
 
 

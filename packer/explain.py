@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packer import hosts, native
+from packer import hosts, native, targets
 from packer.reader import Archive, reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -44,6 +45,24 @@ def judge(path: Path, host: str | None) -> Judged:
             return Judged(selection.slice != lib.NONE, text, _json(archive, host, found, selection))
         finally:
             lib.hostfree(found)
+
+
+def on_known_hosts(path: Path, names: Sequence[str]) -> list[dict[str, list[str]]]:
+    """Ask for each slice of an archive on which of the hosts that are known by name it runs.
+
+    :param names: of the slices.
+    :return: for each, host -> why it does not run there; only hosts of its machine and, unless it brings its own C
+        library, of that.
+    """
+    of_kind = functools.cache(hosts.of_kind)
+    judged: dict[str, Mapping[str, Any]] = {}
+    found = []
+    for number, name in enumerate(names):
+        platform = targets.target_of(name.removesuffix("-carried").removesuffix("-libc")).platform
+        known = of_kind(platform.arch, "" if name.endswith("-libc") else platform.libc)
+        judged |= {host: judge(path, host).json for host in known if host not in judged}
+        found.append({host: judged[host]["slices"][number]["reasons"] for host in known})
+    return found
 
 
 def _json(archive: Archive, host: str | None, found: Any, selection: Any) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from packer import (
     explain,
     facts,
     files,
-    hosts,
     layers,
     layout,
     lazy,
@@ -202,13 +201,15 @@ def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:
     """Say which known hosts a carried interpreter does not run on: it has a libc's age that no tag tells."""
     if not any(one.runtime for one in slices):
         return
-    judged = {name: explain.judge(path, name).json["slices"] for name in sorted(hosts.named())}
+    known = explain.on_known_hosts(path, [one.name for one in slices])
     for number, one in enumerate(slices):
         if one.runtime:
-            behind = [later for later, other in enumerate(slices) if later > number and other.target == one.target]
+            behind = [
+                known[later] for later, other in enumerate(slices) if later > number and other.target == one.target
+            ]
             refusals = {
-                name: said[number]["reasons"] for name, said in judged.items()
-                if said[number]["reasons"] and not any(said[later]["fits"] for later in behind)
+                name: reasons for name, reasons in known[number].items()
+                if reasons and all(other[name] for other in behind)
             }  # fmt: skip
             by_reason: dict[str, list[str]] = {}
             for name, reasons in refusals.items():
