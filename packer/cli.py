@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_profile, cli_store
+from packer import cli_matrix, cli_profile, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_runtime(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
+    cli_matrix.add(commands)
     return parser
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_KEYS = {"machine", "cpu", "kernel", "libc", "libraries", "python", "source", "checked"}
+_KEYS = {"title", "machine", "cpu", "kernel", "libc", "libraries", "python", "source", "checked"}
 _PYTHON_KEYS = {"path", "abi", "version", "lacks"}
 _TYPES = {str: "a string", int: "a number", list: "a list", dict: "a table"}
 
@@ -65,6 +65,8 @@ class Described:
 
     name: str
     """Of its file."""
+    title: str
+    """For people: ``Debian 12 (bookworm)``; the name, if the description does not say it."""
     machine: str
     cpu: int
     kernel: str
@@ -116,8 +118,9 @@ def _read(name: str, table: dict[str, Any]) -> Described:
     if not re.match(r"\d+\.\d+", kernel):
         raise ValueError(f"kernel must be like '5.10.0', is {kernel!r}")
     libraries = _get(table, "libraries", dict, {})
+    title = _get(table, "title", str, name.removesuffix(".toml"))
     return Described(
-        name, machine, cpu, kernel, libc[1], (int(libc[2]), int(libc[3])),
+        name, title, machine, cpu, kernel, libc[1], (int(libc[2]), int(libc[3])),
         {soname: tuple(_get(libraries, soname, str).split()) for soname in libraries},
         tuple(_python(one) for one in _get(table, "python", list, [])),
     )  # fmt: skip
