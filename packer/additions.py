@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from packer.hosts import Described
-    from packer.model import Need
+    from packer.model import Need, PythonAbi
     from packer.results import Choice, Matrix
 
 
@@ -63,7 +63,7 @@ def of_plan(slices: Sequence[Supposed], matrix: Matrix, place: Path) -> Matrix:
 
 def _added(matrix: Matrix, slices: Sequence[Supposed], place: Path, costs: _Costs) -> Matrix:
     without = {row.host: row.predicted for row in matrix.rows if row.predicted and row.predicted.slice is None}
-    if not without:
+    if not without or not any(one.brings is Brings.NOTHING for one in slices):
         return matrix
     described = {name: hosts.find(name) for name in without}
     changes = sorted(_changes(slices, described.values(), place), key=lambda change: change.cost)
@@ -118,7 +118,7 @@ def _changes(slices: Sequence[Supposed], described: Collection[Described], place
     """Give every change that may help one of some hosts; none has a slice that is there, and no two the same."""
     there = {one.name for one in slices}
     plain = [one for one in slices if one.brings is Brings.NOTHING]
-    for change in [*_new_slices(plain, described), *_new_interpreters(plain, described, place)]:
+    for change in [*_new_slices(plain, described), *_new_interpreters(slices, described, place)]:
         if change.slice.name not in there:
             there.add(change.slice.name)
             yield change
@@ -137,24 +137,44 @@ def _new_slices(plain: Sequence[Supposed], described: Collection[Described]) -> 
         yield Change(f"--abis ...,{target.name}", _like(target, plain), new_python, new_platform)
 
 
-def _new_interpreters(plain: Sequence[Supposed], described: Collection[Described], place: Path) -> Iterator[Change]:
+def _new_interpreters(slices: Sequence[Supposed], described: Collection[Described], place: Path) -> Iterator[Change]:
     """Carry an interpreter for a Python that is packed for, and its C library, on a platform that is, or another."""
-    tags = list(dict.fromkeys(one.target.python for one in plain if one.target.python.version >= (3, 6)))
+    plain = [one for one in slices if one.brings is Brings.NOTHING]
     there = {one.name for one in plain}
-    for platform, abi in product(_platforms(plain, described), tags):
+    for platform, abi in product(_platforms(plain, described), _carriable(slices)):
         target = Target(abi, platform)
-        like = _like(target, plain)
+        like, new = _like(target, plain), target.name not in there
         needed, size = interpreter(abi.tag, platform.arch, platform.libc, place)
-        new = target.name not in there
-        say = f"{f'--abis ...,{target.name} ' if new else ''}--bundle {abi.tag}"
-        what = f"an interpreter of {abi.tag} for {platform.libc} can be had"
-        least = f"{what[: -len(' can be had')]} {platform.version[0]}.{platform.version[1]} can be had"
+        what = f"an interpreter of {abi.tag} for {platform.libc}"
         carrying = supposed.carrying(like, needed)
-        yield Change(say, carrying, False, new, "" if needed else least, size)
+        least = f"{what} {platform.version[0]}.{platform.version[1]} can be had"
+        yield Change(_say(carrying, slices, new), carrying, False, new, "" if needed else least, size)
+        brought = supposed.with_libc(carrying)
         libraries = [need.name for need in like.needs if need.kind is NeedKind.LIBRARY]
-        beside = f"its system has {', '.join(libraries)}" if libraries else ""
-        provided = " and ".join(filter(None, ["" if needed else what, beside]))
-        yield Change(f"{say} --libc bundled", supposed.with_libc(carrying), False, new, provided, size)
+        beside = [f"its system has {', '.join(libraries)}"] if libraries else []
+        provided = " and ".join([*([] if needed else [f"{what} can be had"]), *beside])
+        yield Change(_say(brought, slices, new), brought, False, new, provided, size)
+
+
+def _carried(slices: Iterable[Supposed]) -> list[PythonAbi]:
+    return list(dict.fromkeys(one.target.python for one in slices if one.brings is not Brings.NOTHING))
+
+
+def _carriable(slices: Sequence[Supposed]) -> list[PythonAbi]:
+    """Give the Pythons that are packed for and can be carried, those first that are already."""
+    found = [one.target.python for one in slices if one.target.python.version >= (3, 6)]
+    return list(dict.fromkeys([*_carried(slices), *found]))
+
+
+def _say(one: Supposed, slices: Sequence[Supposed], new: bool) -> str:
+    """Say how a slice that carries its interpreter comes about: what was said already is not said again."""
+    carried = _carried(slices)
+    tags = [abi.tag for abi in carried] + ([] if one.target.python in carried else [one.target.python.tag])
+    words = [f"--abis ...,{one.target.name}"] if new else []
+    words += [f"--bundle {','.join(tags)}"] if len(tags) > len(carried) else []
+    said = any(other.brings is Brings.LIBC for other in slices)
+    words += ["--libc bundled"] if one.brings is Brings.LIBC and not said else []
+    return " ".join(words)
 
 
 def _platforms(plain: Sequence[Supposed], described: Iterable[Described]) -> list[Platform]:
@@ -231,7 +251,7 @@ def _measured(need: Need, one: Supposed) -> bool:
 def _libc(tagged: Supposed, other: Supposed, same_host: bool, same_platform: bool) -> Need:
     """Give the C library that is needed: none newer than the tag says, nor than files of a slice like it need."""
     (mine,) = (need for need in tagged.needs if need.kind is NeedKind.LIBC)
-    (theirs,) = (need for need in other.needs if need.kind is NeedKind.LIBC)
+    theirs = next((need for need in other.needs if need.kind is NeedKind.LIBC), replace(mine, number=0))
     if same_platform:
         return theirs  # it may need more than its tag says
     if same_host or theirs.number == 0:
@@ -270,6 +290,8 @@ class _Costs:
 
 def _is_like(name: str, wanted: Supposed) -> bool:
     """Tell whether a slice that is there has the same machine and C library as another, and brings the same."""
-    target, brings = supposed.parse(name)
-    there, here = target.platform, wanted.target.platform
-    return brings is wanted.brings and (there.arch, there.libc) == (here.arch, here.libc)
+    parsed = supposed.parse(name)
+    if parsed is None:
+        return False
+    there, here = parsed[0].platform, wanted.target.platform
+    return parsed[1] is wanted.brings and (there.arch, there.libc) == (here.arch, here.libc)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from packer import supposed
-from packer.errors import PackError
 from packer.page import document, figures, text
 from packer.report_text import INDEX_UNASKED, choice_of, seconds, title
 
@@ -40,10 +39,14 @@ main:has(#wrong:checked) .host:not(.wrong), main:has(#none:checked) .host:not(.n
   font-size: 12px; }
 .slice b { color: var(--ink); }
 .host + .host { border-top: 1px solid var(--line); }
-.host summary { cursor: pointer; list-style: none; } .host summary::-webkit-details-marker { display: none; }
-.host summary:hover { background: color-mix(in srgb, var(--ink) 4%, transparent); }
+.host > summary { cursor: pointer; list-style: none; }
+.host > summary::-webkit-details-marker { display: none; }
+.host > summary:hover { background: color-mix(in srgb, var(--ink) 4%, transparent); }
 .host.wrong { background: var(--tint); box-shadow: inset 3px 0 var(--bad); }
-.name { min-width: 0; line-height: 1.25; } .name b { overflow-wrap: anywhere; } .name small { display: block;
+.name { min-width: 0; line-height: 1.25; padding-left: 16px; position: relative; }
+.name::before { content: "\\25b8"; position: absolute; left: 0; top: 1px; color: var(--not-ink); font-size: 12px; }
+.host[open] > summary .name::before { transform: rotate(90deg); }
+ .name b { overflow-wrap: anywhere; } .name small { display: block;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; font-size: 12px; }
 .tag { font-size: 11px; font-weight: 400; border: 1px solid var(--line); border-radius: 9px; padding: 0 7px;
   margin-left: 6px; color: var(--soft); white-space: nowrap; }
@@ -60,8 +63,9 @@ main:has(#wrong:checked) .host:not(.wrong), main:has(#none:checked) .host:not(.n
 .unknown { border: 1px dashed var(--not-ink); color: var(--not-ink); } .unknown::before { content: "?"; }
 .verdict { font-size: 13px; line-height: 1.35; min-width: 0; max-width: 520px; }
 .verdict small { font-size: 12px; overflow-wrap: anywhere; }
-.more { padding: 4px 16px 18px 19px; font-size: 13.5px; max-width: 1200px; }
-.more h3 { font-size: 13px; margin: 14px 0 4px; color: var(--soft); font-weight: 500; }
+.quiet { font-weight: 600; }
+.more { padding: 4px 16px 18px 32px; font-size: 13.5px; max-width: 1200px; }
+.more summary { cursor: pointer; } .more h3 { font-size: 13px; margin: 14px 0 4px; color: var(--soft); font-weight: 500; }
 .more ul { margin: 0; padding: 0; list-style: none; } .more li { padding: 3px 0 3px 36px; position: relative; }
 .more li > .cell { position: absolute; left: 0; top: 3px; width: 24px; height: 20px; font-size: 11px; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; margin: 6px 0;
@@ -141,13 +145,13 @@ def _grid(matrix: Matrix) -> Iterator[str]:
 
 def _labels(names: Sequence[str]) -> Iterator[str]:
     """Write slices' names so that their Pythons can be found at once, without a machine that all of them are for."""
-    try:
-        parsed = [supposed.parse(name) for name in names]
-    except PackError:  # another packer may call slices as it likes
-        yield from map(text, names)
-        return
-    same = len({target.platform.arch for target, _ in parsed}) == 1
-    for target, brings in parsed:
+    parsed = [supposed.parse(name) for name in names]
+    same = len({one[0].platform.arch for one in parsed if one}) == 1
+    for name, one in zip(names, parsed, strict=True):
+        if one is None:  # another packer may call slices as it likes
+            yield text(name)
+            continue
+        target, brings = one
         platform = target.platform.name.replace(f"_{target.platform.arch}", "") if same else target.platform.name
         yield f"<b>{text(target.python.tag)}</b> {text(platform)}{text(brings.value.replace('-', ' '))}"
 

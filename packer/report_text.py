@@ -56,15 +56,15 @@ def summary(matrix: Matrix) -> str:
     """Say what came of it, in a line."""
     choices = [known for row in matrix.rows if (known := choice_of(row))]
     running = sum(choice.slice is not None for choice in choices)
-    parts = [f"{len(matrix.rows)} hosts: a slice runs on {running}"]
+    parts = [f"a slice runs on {running} of {len(matrix.rows)} hosts"]
     lacking = [row.host for row in matrix.rows if row.required and _none(row)]
     unusable = sum(bool(row.seen and row.seen.error) for row in matrix.rows)
     failed = sum(not ran.passed for row in matrix.rows if row.seen for ran in row.seen.cases)
     differing = sum(not row.agrees for row in matrix.rows)
     parts += [f"none on {', '.join(lacking)}, where one is required"] if lacking else []
-    parts += [f"{failed} cases failed"] if failed else []
-    parts += [f"{differing} hosts select another slice than predicted"] if differing else []
-    parts += [f"{unusable} hosts could not be used"] if unusable else []
+    parts += [f"cases that failed: {failed}"] if failed else []
+    parts += [f"hosts that select another slice than predicted: {differing}"] if differing else []
+    parts += [f"hosts that could not be used: {unusable}"] if unusable else []
     return printable("; ".join(parts))
 
 

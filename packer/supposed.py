@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packer import archive, facts, layers, native, needs, predict, targets
+from packer.errors import UsageError
 from packer.model import LayerKind, Need, NeedKind, Runtime, Slice, Target, Tool, ToolKind
 from packer.reader import reading
 from packer.results import Choice
@@ -78,13 +79,13 @@ def with_libc(one: Supposed) -> Supposed:
     return Supposed(one.target, Brings.LIBC, tuple(need for need in one.needs if need.kind not in _NATIVE))
 
 
-def parse(name: str) -> tuple[Target, Brings]:
-    """Read the name of a slice.
-
-    :raises UsageError: if no slice can have it.
-    """
+def parse(name: str) -> tuple[Target, Brings] | None:
+    """Read the name of a slice; ``None``: it is none that this packer gives."""
     brings = next(kind for kind in reversed(Brings) if name.endswith(kind.value))
-    return targets.target_of(name.removesuffix(brings.value)), brings
+    try:
+        return targets.target_of(name.removesuffix(brings.value)), brings
+    except UsageError:
+        return None
 
 
 def packed(archive: Archive) -> list[Supposed]:
@@ -92,15 +93,16 @@ def packed(archive: Archive) -> list[Supposed]:
     found = []
     kinds = {kind.value: kind for kind in NeedKind}
     for one in archive.records("slice"):
-        name = archive.string(one.name)
-        target, brings = parse(name)
+        parsed = parse(archive.string(one.name))
+        if parsed is None:
+            continue
         records = archive.records("need")[one.first_need : one.first_need + one.need_count]
         needed = tuple(
             Need(kinds[need.kind], archive.string(need.name), archive.string(need.value), int(need.number))
             for need in records
             if need.kind in kinds
         )
-        found.append(Supposed(target, brings, needed))
+        found.append(Supposed(*parsed, needed))
     return found
 
 
