@@ -198,7 +198,9 @@ def _platforms(plain: Sequence[Supposed], described: Iterable[Described]) -> lis
 @cache
 def interpreter(tag: str, arch: str, libc: str, place: Path) -> tuple[tuple[Need, ...] | None, int | None]:
     """Give what an interpreter needs that was captured, and its bytes."""
-    from packer import runtimes  # loads lief
+    if not (place / "runtimes").is_dir():
+        return None, None
+    from packer import runtimes  # loads lief, which takes longer than all the rest
 
     for one, _ in runtimes.added(place, tag):
         if (one.arch, one.libc) == (arch, libc):

@@ -267,7 +267,10 @@ def _read(path: Path) -> Matrix:
     from packer import results
 
     try:
-        return results.from_json(json.loads(path.read_text("utf-8")))
+        said = json.loads(path.read_text("utf-8"))
+        if not isinstance(said, dict):
+            raise ValueError("it is no JSON object")
+        return results.from_json(said)
     except OSError as error:
         raise PackError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

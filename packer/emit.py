@@ -212,13 +212,17 @@ _SERVICES: Mapping[str, Callable[[Wanted], _Definition]] = {
 
 # YAML -----------------------------------------------------------------------------------------------------------
 
+_HALVED = "\U00010000"
+"""The first letter that JSON writes as two halves."""
+_BY_HALVED = re.compile(f"([{_HALVED}-\U0010ffff])")
+
 
 def _yaml(value: Value) -> Iterator[str]:
     """Write a value as lines in block style."""
     if isinstance(value, dict) and value:
         for key, one in value.items():
             lines = list(_yaml(one))
-            name = key if _PLAIN.fullmatch(key) and key not in _TRUTHS else json.dumps(key)
+            name = key if _PLAIN.fullmatch(key) and key.lower() not in _TRUTHS else _quoted(key)
             if isinstance(one, dict | list) and one:
                 yield f"{name}:"
                 yield from (f"  {line}" for line in lines)
@@ -230,4 +234,10 @@ def _yaml(value: Value) -> Iterator[str]:
             yield f"- {first}"
             yield from (f"  {line}" for line in others)
     else:
-        yield json.dumps(value)
+        yield _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """Quote a text as in JSON, but for what JSON writes as two halves, and YAML as one."""
+    quoted = (json.dumps(one)[1:-1] if one < _HALVED else rf"\U{ord(one):08x}" for one in _BY_HALVED.split(text))
+    return '"' + "".join(quoted) + '"'

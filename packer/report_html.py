@@ -65,7 +65,8 @@ main:has(#wrong:checked) .host:not(.wrong), main:has(#none:checked) .host:not(.n
 .verdict small { font-size: 12px; overflow-wrap: anywhere; }
 .quiet { font-weight: 600; }
 .more { padding: 4px 16px 18px 32px; font-size: 13.5px; max-width: 1200px; }
-.more summary { cursor: pointer; } .more h3 { font-size: 13px; margin: 14px 0 4px; color: var(--soft); font-weight: 500; }
+.more summary { cursor: pointer; }
+.more h3 { font-size: 13px; margin: 14px 0 4px; color: var(--soft); font-weight: 500; }
 .more ul { margin: 0; padding: 0; list-style: none; } .more li { padding: 3px 0 3px 36px; position: relative; }
 .more li > .cell { position: absolute; left: 0; top: 3px; width: 24px; height: 20px; font-size: 11px; }
 pre { background: var(--code); border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; margin: 6px 0;
