@@ -185,7 +185,12 @@ def _platforms(plain: Sequence[Supposed], described: Iterable[Described]) -> lis
     """
     packed = list(dict.fromkeys(one.target.platform for one in plain))
     found = [*packed, *(replace(one, level=1) for one in packed)]
-    for libc, arch in dict.fromkeys((host.family, host.machine) for host in described):
+    families = tuple(dict.fromkeys(one.libc for one in facts.policies()))
+    for libc, arch in dict.fromkeys(
+        (libc, host.machine)
+        for host in described
+        for libc in ((host.family,) if host.family in families else families)  # one without any can be brought either
+    ):
         oldest = facts.oldest_platform(libc, arch).version
         same = [one.version for one in packed if one.libc == libc]
         newest = min(same) if same else max(one.version for one in facts.policies() if one.libc == libc)

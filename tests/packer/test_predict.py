@@ -230,6 +230,12 @@ def test_a_module_that_the_hosts_python_lacks(tmp_path: Path) -> None:
     assert (one.change, one.provided) == ("--bundle cp39", "an interpreter of cp39 for glibc 2.17 can be had")
 
 
+def test_a_host_without_a_c_library_can_be_brought_any() -> None:
+    bare = hosts.Described("bare", "bare", "aarch64", 80, "5.10.0", "none", (0, 0), {}, ())
+    found = additions._platforms([supposed.by_tag(target_of("cp39-manylinux_2_28_x86_64"))], [bare])
+    assert {(one.libc, one.arch) for one in found} == {("glibc", "x86_64"), ("glibc", "aarch64"), ("musl", "aarch64")}
+
+
 def test_what_nothing_helps(tmp_path: Path) -> None:
     path = archive(tmp_path, "cp27mu")
     (one,) = added(path, host(tmp_path, "a"))
