@@ -125,9 +125,14 @@ def _changes(slices: Sequence[Supposed], described: Collection[Described], place
 
 
 def _new_slices(plain: Sequence[Supposed], described: Collection[Described]) -> Iterator[Change]:
-    """Another Python tag that a host has, an older policy, another family, another architecture."""
+    """Another Python tag that a host has, an older policy, another family, another architecture.
+
+    A program for Python 3 is none for Python 2.
+    """
     here = {python.abi for host in described for python in host.pythons}
-    newest_first = [python.abi for python in reversed(list(facts.pythons().values())) if python.abi.tag in here]
+    majors = {one.target.python.version[0] for one in plain}
+    known = [python.abi for python in facts.pythons().values() if python.abi.version[0] in majors]
+    newest_first = [abi for abi in reversed(known) if abi.tag in here]
     tags = sorted(newest_first, key=lambda abi: abi.free_threaded)
     packed = [one.target for one in plain]
     for platform, abi in product(_platforms(plain, described), tags):

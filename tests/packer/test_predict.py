@@ -166,6 +166,13 @@ def test_one_change_for_several_hosts_rather_than_one_for_each(tmp_path: Path) -
     assert says(path, *names) == {"--abis ...,cp310-manylinux_2_17_x86_64": ("a", "b", "c")}
 
 
+def test_a_program_for_python_3_is_none_for_python_2(tmp_path: Path) -> None:
+    path = archive(tmp_path, "cp313")
+    assert says(path, host(tmp_path, "a", "cp27mu"), host(tmp_path, "b", "cp27mu", "cp36m")) == {
+        "--abis ...,cp36m-manylinux_2_17_x86_64": ("b",), "--bundle cp313": ("a",),
+    }  # fmt: skip
+
+
 def test_an_older_policy_the_newest_that_helps(tmp_path: Path) -> None:
     new = supposed.by_tag(target_of("cp39-manylinux_2_34_x86_64"))
     two = host(tmp_path, "two", "cp39", libc="glibc 2.28"), host(tmp_path, "one", "cp39", libc="glibc 2.30")
