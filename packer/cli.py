@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_hosts, cli_profile, cli_store
+from packer import cli_hosts, cli_matrix, cli_profile, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_store.add(commands)
     cli_profile.add(commands)
     cli_hosts.add(commands)
+    cli_matrix.add(commands)
     return parser
 
 

@@ -50,7 +50,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
     _refuse_overwriting(config)
     tools = tuple(_tools(config, script))
     _refuse_repeats([name for name, _ in tools])
-    bundle = _bundle(config, selection.targets)
+    bundle = bundle_of(config, selection.targets)
     known = profile.read(config.profile) if config.profile else None
     chosen, unchecked = _lazy(config, selection.targets, known)
     job = Job(
@@ -72,7 +72,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         lazy=chosen,
         exclude=tuple(map(_pattern, config.exclude)),
         bundle=bundle,
-        libc=_libc(config, bundle),
+        libc=libc_of(config, bundle),
         runtimes=_runtimes(config),
         trim=bool(config.trim),
         table=not config.plain_imports,
@@ -81,7 +81,7 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
     return job, (*default, *selection.notes, *unchecked)
 
 
-def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
+def bundle_of(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
     """Read for which Python tags an interpreter is carried; to name one is to ask for it."""
     tags = list(dict.fromkeys(target.python.tag for target in chosen))
     words = [word.strip() for word in (config.bundle or "").split(",") if word.strip()]
@@ -105,7 +105,7 @@ def _runtimes(config: Config) -> dict[str, tuple[Path, ...]]:
     return named
 
 
-def _libc(config: Config, bundle: Collection[str]) -> bool:
+def libc_of(config: Config, bundle: Collection[str]) -> bool:
     """Read whether C libraries are brought along."""
     if config.libc not in (None, "host", "bundled"):
         raise UsageError(f"not a --libc: {config.libc!r}", hint="host or bundled")

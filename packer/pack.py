@@ -392,13 +392,21 @@ def _runtimes(job: Job, progress: Progress) -> _Carried:
 def _wanted(
     resolutions: Sequence[Resolution], contents: Sequence[Sequence[Installed]], carried: _Carried
 ) -> Iterator[tuple[Resolution, Sequence[Installed], Runtime | None]]:
-    """Give all slices in the order of preference: a host's own Python is there already, its C library gets repaired."""
-    pairs = list(zip(resolutions, contents, strict=True))
-    yield from ((one, content, None) for one, content in pairs)
-    for found in carried.values():
-        for one, content in pairs:
-            if one.target in found:
-                yield one, content, found[one.target]
+    """Give all slices in the order of preference."""
+    found = list(carried.values())
+    for number, brings in preferred([one.target for one in resolutions], found):
+        runtime = found[brings - 1][resolutions[number].target] if brings else None
+        yield resolutions[number], contents[number], runtime
+
+
+def preferred(targets: Sequence[Target], carried: Sequence[Collection[Target]]) -> Iterator[tuple[int, int]]:
+    """Give the order of preference: a host's own Python is there already, its C library gets repaired.
+
+    :param carried: targets that carry their interpreter, and those that bring its C library, too.
+    :return: numbers of targets, and how much they bring: 0 nothing, 1 the interpreter, 2 the C library as well.
+    """
+    for brings, those in enumerate((targets, *carried)):
+        yield from ((number, brings) for number, target in enumerate(targets) if target in those)
 
 
 def _slice(
