@@ -29,8 +29,15 @@ def judge(path: Path, host: str | None) -> Judged:
     :param host: a file that describes a host, or a name of ``abi/hosts``; ``None``: this machine.
     :raises PackError: if the archive or the description cannot be read.
     """
+    return judge_described(path, host, hosts.find(host) if host is not None else None)
+
+
+def judge_described(path: Path, host: str | None, described: hosts.Described | None) -> Judged:
+    """The same of what a description says.
+
+    :param host: its name.
+    """
     ffi, lib = native.ffi(), native.lib()
-    described = hosts.find(host) if host is not None else None
     found: Any = ffi.new("struct host *")
     selection: Any = ffi.new("struct selection *")
     with reading(path) as archive:

@@ -75,6 +75,9 @@ DEFINITIONS = {
     "kernel": Definition(
         "bookworm", ("linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "xfsprogs"), ("--variant=extract",)
     ),
+    # the kernels that come with other releases, 5.10 and 6.12: what is needed of a kernel selects
+    "kernel-bullseye": Definition("bullseye", ("linux-image-cloud-amd64",), ("--variant=extract",)),
+    "kernel-trixie": Definition("trixie", ("linux-image-cloud-amd64",), ("--variant=extract",)),
 }
 
 
