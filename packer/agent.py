@@ -82,9 +82,13 @@ class Agent:
         head = f"{fresh:d} {int(timeout * 1000)} {len(words)} {len(given)} {len(payload)}\n"
         deadline = time.monotonic() + timeout + _GRACE
         self._send(head.encode() + payload, deadline)
-        how, number, nanoseconds, size = self._line(deadline).decode("ascii", "replace").split()
-        output = self._bytes(int(size), deadline).decode("utf-8", "replace")
-        return Ended(how, int(number), int(nanoseconds) / 1e9, output)
+        line = self._line(deadline).decode("ascii", "replace")
+        try:
+            how, number, nanoseconds, size = line.split()
+            output = self._bytes(int(size), deadline).decode("utf-8", "replace")
+            return Ended(how, int(number), int(nanoseconds) / 1e9, output)
+        except ValueError:  # a machine that says something in between
+            raise HostError(f"its answer makes no sense: {native.printable(line[:200])}") from None
 
     def _send(self, data: bytes, deadline: float) -> None:
         while data:
@@ -175,10 +179,13 @@ def ended(process: subprocess.Popen[bytes], *, listens: bool) -> Iterator[None]:
 
 
 def last_words(process: subprocess.Popen[bytes], errors: IO[bytes], console: str) -> str:
-    """Why it does not answer: the last lines that say something."""
+    """Why it does not answer: the last lines of it, and of the host itself."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1)
     errors.seek(0)
-    said = errors.read().decode("utf-8", "replace") + console
-    lines = [native.printable(line.strip()) for line in said.splitlines() if line.strip()]
-    return "; ".join(lines[-3:]) or "it said nothing"
+    said = _lines(errors.read().decode("utf-8", "replace"))[-1:] + _lines(console)[-3:]
+    return "; ".join(said) or "it said nothing"
+
+
+def _lines(text: str) -> list[str]:
+    return [native.printable(line.strip()) for line in text.splitlines() if line.strip()]

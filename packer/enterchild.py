@@ -95,12 +95,15 @@ def furnish(root: Path, stage: str, place: Path) -> None:
         bind(str(one), str(target))
     for name in sorted(MADE):
         (place / name).mkdir()
-    (place / "tmp").chmod(0o1777)
-    if (place / "var/tmp").is_dir() and not (place / "var/tmp").is_symlink():
-        mount("tmpfs", str(place / "var/tmp"), "tmpfs", options="mode=1777")
+    for name, mode in (("home", "755"), ("run", "755"), ("tmp", "1777"), ("var/tmp", "1777")):
+        if (place / name).is_dir() and not (place / name).is_symlink():
+            mount("tmpfs", str(place / name), "tmpfs", options=f"mode={mode}")
+    (place / "home/fatpar").mkdir()
     bind(stage, str(place / "fatpar"))
     bind("/sys", str(place / "sys"), writable=True)  # which only root can write to
     furnish_devices(place / "dev")
+    # a user without root owns it
+    mount("", str(place), flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_RELATIME)
 
 
 def furnish_devices(directory: Path) -> None:
@@ -109,7 +112,7 @@ def furnish_devices(directory: Path) -> None:
         (directory / name).touch()
         bind(f"/dev/{name}", str(directory / name), writable=True)
     (directory / "shm").mkdir()
-    (directory / "shm").chmod(0o1777)
+    mount("tmpfs", str(directory / "shm"), "tmpfs", options="mode=1777")
     (directory / "fd").symlink_to("/proc/self/fd")
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         (directory / name).symlink_to(f"/proc/self/fd/{number}")
@@ -121,7 +124,6 @@ def enter(place: Path, user: int, words: list[str]) -> None:
         mount("proc", str(place / "proc"), "proc")
     except EnterError:  # a container may be denied a proc of its own; then it has one that can be shared
         bind("/proc", str(place / "proc"), writable=True)
-    (place / "home/fatpar").mkdir()
     os.chown(place / "home/fatpar", user, user)
     os.chroot(place)
     os.chdir("/home/fatpar")

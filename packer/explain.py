@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from packer.hosts import Described
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -29,28 +31,26 @@ def judge(path: Path, host: str | None) -> Judged:
     :param host: a file that describes a host, or a name of ``abi/hosts``; ``None``: this machine.
     :raises PackError: if the archive or the description cannot be read.
     """
-    return judge_described(path, host, hosts.find(host) if host is not None else None)
+    described = hosts.find(host) if host is not None else None
+    with reading(path) as archive:
+        return judged(archive, host, described)
 
 
-def judge_described(path: Path, host: str | None, described: hosts.Described | None) -> Judged:
-    """The same of what a description says.
-
-    :param host: its name.
-    """
+def judged(archive: Archive, host: str | None, described: Described | None) -> Judged:
+    """Do the same with what was read already."""
     ffi, lib = native.ffi(), native.lib()
     found: Any = ffi.new("struct host *")
     selection: Any = ffi.new("struct selection *")
-    with reading(path) as archive:
-        try:
-            if described is None:
-                lib.decide(found, selection, archive.pointer)
-            else:
-                hosts.describe_into(found, archive, described)
-                lib.selectslice(selection, archive.pointer, found)
-            text = native.own(lib.explaintext(archive.pointer, found, selection))
-            return Judged(selection.slice != lib.NONE, text, _json(archive, host, found, selection))
-        finally:
-            lib.hostfree(found)
+    try:
+        if described is None:
+            lib.decide(found, selection, archive.pointer)
+        else:
+            hosts.describe_into(found, archive, described)
+            lib.selectslice(selection, archive.pointer, found)
+        text = native.own(lib.explaintext(archive.pointer, found, selection))
+        return Judged(selection.slice != lib.NONE, text, _json(archive, host, found, selection))
+    finally:
+        lib.hostfree(found)
 
 
 def _json(archive: Archive, host: str | None, found: Any, selection: Any) -> dict[str, Any]:

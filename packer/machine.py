@@ -24,7 +24,7 @@ _CPUS = {1: "qemu64", 2: "Nehalem", 3: "Haswell"}
 """x86-64 level -> a CPU that has it."""
 
 _OPTIONS = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check random.trust_cpu=on rootfstype=ramfs"
-"""Stop where it cannot go on, and be quick where qemu translates; timers come late where this machine has much to do."""
+"""Stop where it cannot go on, and be quick where qemu translates; timers are late where much is to do."""
 
 _MADE = {"dev", "proc", "run", "sys", "tmp"}
 """Directories whose content belongs to one run of a machine."""

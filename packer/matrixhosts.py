@@ -103,7 +103,7 @@ class _Table:
         value = self.rest.pop(key, default)
         if value is None:
             raise PackError(f"{self.where}: {key} is missing")
-        if type(value) is not kind or (kind is list and not all(isinstance(one, str) for one in value)):
+        if type(value) is not kind or not all(isinstance(one, str) for one in (value if type(value) is list else ())):
             raise PackError(f"{self.where}: {key} must be {_TYPES[kind]}, is {value!r}")
         if any("\0" in str(one) for one in (value if isinstance(value, list) else [value])):
             raise PackError(f"{self.where}: {key} has a NUL in it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shlex
@@ -137,7 +136,8 @@ def _predict(path: Path, host: Host, facts: Facts | None) -> Choice | None:
         return None
     if facts and host.kind in (Kind.ROOT, Kind.IMAGE):
         described = replace(described, kernel=facts.kernel, cpu=facts.cpu)
-    judged = explain.judge_described(path, host.name, described)
+    with reading(path) as archive:
+        judged = explain.judged(archive, host.name, described)
     slices = judged.json["slices"]
     chosen = judged.json["choice"]
     python = next((one["python"] for one in slices if one["name"] == chosen), None)
@@ -200,21 +200,25 @@ class _Visit:
             return said(ended.output, self.slices)
         except ValueError:
             last = native.printable(ended.output.strip()[-300:])
-            raise HostError(f"the launcher does not say what it selects: {self._ending(ended)}: {last}") from None
+            what = f"the launcher {_ending(ended, self._limit(there))} and does not say what it selects"
+            raise HostError(f"{what}: {last}" if last else what) from None
+
+    def _limit(self, there: Reached) -> float:
+        return self.timeout * there.slower
 
     def _launch(self, there: Reached, case: Case, *, fresh: bool, more: dict[str, str] | None = None) -> Ended:
         return there.agent.launch(
             [there.program, *case.arguments],
             {**_UNSET, **there.variables, **(more or {})},
-            stdin=case.stdin, fresh=fresh, timeout=self.timeout * there.slower,
+            stdin=case.stdin, fresh=fresh, timeout=self._limit(there),
         )  # fmt: skip
 
     def _try(self, there: Reached, case: Case) -> Ran:
         """Run a case from an empty store, and from what is in it then."""
         first = self._launch(there, case, fresh=True)
         second = self._launch(there, case, fresh=False) if first.how in ("exited", "killed") else None
-        why = self._wrong(first, case)
-        if not why and second and (wrong := self._wrong(second, case)):
+        why = _wrong(first, case, self._limit(there))
+        if not why and second and (wrong := _wrong(second, case, self._limit(there))):
             why = f"the second launch: {wrong}"
         status = {"exited": first.number, "killed": -first.number}.get(first.how)
         return Ran(
@@ -222,22 +226,30 @@ class _Visit:
             second.seconds if second and second.how != "late" else None, first.output[-_SHOWN:],
         )  # fmt: skip
 
-    def _wrong(self, ended: Ended, case: Case) -> str:
-        """What is not as expected; nothing if all is."""
-        expected = ("exited", case.status) if case.status >= 0 else ("killed", -case.status)
-        if (ended.how, ended.number) != expected:
-            wanted = f"status {case.status}"
-            return f"it {self._ending(ended)} instead of ending with {wanted}"
-        if not re.search(case.output, ended.output, re.MULTILINE):
-            return f"nothing that it wrote matches {case.output!r}"
-        return ""
 
-    def _ending(self, ended: Ended) -> str:
-        if ended.how == "late":
-            return f"took longer than {self.timeout:g} seconds and was killed"
-        if ended.how == "failed":
-            hint = " (of another machine?)" if ended.number == errno.ENOEXEC else ""
-            return f"could not be executed: {os.strerror(ended.number)}{hint}"
-        if ended.how == "killed":
-            return f"was killed by {signal.Signals(ended.number).name}"
-        return f"ended with status {ended.number}"
+def _wrong(ended: Ended, case: Case, limit: float) -> str:
+    """What is not as expected; nothing if all is."""
+    if ended.how == "late":
+        return f"it {_ending(ended, limit)}"
+    if (ended.how, ended.number) != ("exited", case.status):
+        return f"it {_ending(ended, limit)} instead of ending with status {case.status}"
+    if not re.search(case.output, ended.output, re.MULTILINE):
+        return f"nothing that it wrote matches {case.output!r}"
+    return ""
+
+
+def _ending(ended: Ended, limit: float) -> str:
+    if ended.how == "late":
+        return f"took longer than {limit:g} seconds and was killed"
+    if ended.how == "failed":
+        return f"could not be executed: {os.strerror(ended.number)}"
+    if ended.how == "killed":
+        return f"was killed by {_signal_name(ended.number)}"
+    return f"ended with status {ended.number}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
