@@ -99,7 +99,7 @@ DAEMONS = "(setsid sh -c '(sleep 4711 &) ; sleep 4711' &) ; sleep 0.1;"
 
 def test_what_takes_too_long_is_killed_with_all_that_came_of_it(agent: Agent) -> None:
     words = ["/bin/sh", "-c", f"{DAEMONS} echo begun; sleep 4711"]
-    ended = agent.launch(words, {"MARK": "late-one"}, fresh=True, timeout=1)
+    ended = agent.launch(words, {"MARK": "late-one"}, fresh=True, timeout=3)
     assert (ended.how, ended.output) == ("late", "begun\n")
     assert alive("MARK=late-one") == []
     assert shell(agent, "echo on").output == "on\n"

@@ -50,7 +50,7 @@ class Machine:
 
     def shell(self, script: str) -> str:
         """What a command writes there."""
-        words = [self.programs / "ssh", "machine", script]
+        words = [str(self.programs / "ssh"), "machine", script]
         return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
 
 

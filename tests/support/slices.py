@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from packer import archive, boot, bytecode, layers, native, view
-from packer.model import LayerKind, Slice, Target, Tool, ToolKind
+from packer.model import LayerKind, Slice, Tool, ToolKind
 
 from .archives import needs, target
 from .layers import write_tree
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from packer.model import Layer, Need, Platform
+    from packer.model import Layer, Need
 
     from .layers import Content
 
@@ -31,8 +31,6 @@ class Wanted:
     more: Sequence[Need] = ()
     bytecode: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     """Wheel -> path of a module in it -> the content of its ``.pyc``."""
-    platform: Platform | None = None
-    """Default: manylinux2014."""
 
 
 def write(output: Path, slices: Sequence[Wanted], launcher: Path | None = None) -> Path:
@@ -51,8 +49,6 @@ def write(output: Path, slices: Sequence[Wanted], launcher: Path | None = None) 
 
 def _slice(wanted: Wanted, app: Layer, work: Path) -> Slice:
     one = target(wanted.tag)
-    if wanted.platform:
-        one = Target(one.python, wanted.platform)
     wheels = {name: _wheel(name, tree, work / name) for name, tree in wanted.wheels.items()}
     parts = (*wheels.values(), app)
     tag = bytecode.cache_tag(one.python)
