@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -200,7 +201,7 @@ class _Visit:
             return said(ended.output, self.slices)
         except ValueError:
             last = native.printable(ended.output.strip()[-300:])
-            what = f"the launcher {_ending(ended, self._limit(there))} and does not say what it selects"
+            what = f"the launcher {_ending(ended, self._limit(there))} and so does not say what it selects"
             raise HostError(f"{what}: {last}" if last else what) from None
 
     def _limit(self, there: Reached) -> float:
@@ -242,7 +243,8 @@ def _ending(ended: Ended, limit: float) -> str:
     if ended.how == "late":
         return f"took longer than {limit:g} seconds and was killed"
     if ended.how == "failed":
-        return f"could not be executed: {os.strerror(ended.number)}"
+        foreign = ", as if for another machine, which takes qemu-user and binfmt_misc" * (ended.number == errno.ENOEXEC)
+        return f"could not be executed: {os.strerror(ended.number)}{foreign}"
     if ended.how == "killed":
         return f"was killed by {_signal_name(ended.number)}"
     return f"ended with status {ended.number}"

@@ -334,7 +334,7 @@ def test_how_docker_is_called(tool: Path, tmp_path: Path, monkeypatch: pytest.Mo
     found = run(tool, tmp_path, hosts, at_once=1)
     # its paths are those of a container, so the program is not where it would be there
     assert [error for *_, error in cells(found)] == [
-        "the launcher could not be executed: No such file or directory and does not say what it selects",
+        "the launcher could not be executed: No such file or directory and so does not say what it selects",
         "Error: no such image",
     ]
     first, removed, *_ = (tmp_path / "docker.log").read_text().splitlines()
