@@ -62,13 +62,13 @@ def on_known_hosts(path: Path, names: Sequence[str]) -> list[dict[str, list[str]
         library, of that.
     """
     of_kind = functools.cache(hosts.of_kind)
-    judged: dict[str, Mapping[str, Any]] = {}
+    said: dict[str, Mapping[str, Any]] = {}
     found = []
     for number, name in enumerate(names):
         platform = targets.target_of(name.removesuffix("-carried").removesuffix("-libc")).platform
         known = of_kind(platform.arch, "" if name.endswith("-libc") else platform.libc)
-        judged |= {host: judge(path, host).json for host in known if host not in judged}
-        found.append({host: judged[host]["slices"][number]["reasons"] for host in known})
+        said |= {host: judge(path, host).json for host in known if host not in said}
+        found.append({host: said[host]["slices"][number]["reasons"] for host in known})
     return found
 
 

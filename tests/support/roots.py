@@ -71,10 +71,15 @@ DEFINITIONS = {
         "pool/main/p/python3.13/python3.13_3.13.5.orig.tar.xz",
         "93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640",
     ),
+    # a machine that ssh reaches
+    "sshd": Definition("bookworm", ("python3", "openssh-server")),
     # no host, but what tests/torture starts a machine with: a kernel, and what makes its disks
     "kernel": Definition(
         "bookworm", ("linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "xfsprogs"), ("--variant=extract",)
     ),
+    # the kernels that come with other releases, 5.10 and 6.12: what is needed of a kernel selects
+    "kernel-bullseye": Definition("bullseye", ("linux-image-cloud-amd64",), ("--variant=extract",)),
+    "kernel-trixie": Definition("trixie", ("linux-image-cloud-amd64",), ("--variant=extract",)),
 }
 
 
