@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,10 +94,40 @@ removeself(void)
 	rmdir(directory);
 }
 
+/*
+ * dash and busybox leave the file they read open where they did not get a number below 10 for it, so that the program would
+ * have it, too: it is the first above those of the user, and has a lower number than what was opened here.
+ */
+static void
+closescript(int own, int archive)
+{
+	struct stat st, script;
+	int fd;
+
+	if (own <= 10 || fstat(archive, &st) < 0)
+		return;
+	for (fd = 10; fd < own; fd++)
+		if (fstat(fd, &script) == 0 && script.st_dev == st.st_dev && script.st_ino == st.st_ino) {
+			close(fd);
+			return;
+		}
+}
+
+/* that the shell's children have ended is no news for a program that blocks the signal; to set what is set discards it */
+static void
+forgetchildren(void)
+{
+	struct sigaction action;
+
+	if (sigaction(SIGCHLD, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
+		sigaction(SIGCHLD, &action, NULL);
+}
+
 int
 frontbegin(struct front *front, int fd, int *argc, char ***argv, struct fault *fault)
 {
 	const char *word = *argc > 1 ? (*argv)[1] : "";
+	int archive;
 
 	front->unkept = strcmp(word, "once") == 0;
 	if (*argc < 3 || (!front->unkept && strcmp(word, "run") != 0)) {
@@ -106,10 +137,14 @@ frontbegin(struct front *front, int fd, int *argc, char ***argv, struct fault *f
 	}
 	if (front->unkept)
 		removeself();
+	forgetchildren();
 	front->launcher = fd;
 	*argc -= 2;
 	*argv += 2;
-	return selfopenpath((*argv)[0], fault);
+	archive = selfopenpath((*argv)[0], fault);
+	if (archive >= 0)
+		closescript(fd, archive);
+	return archive;
 }
 
 static int

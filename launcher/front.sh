@@ -9,7 +9,7 @@ fatpar_launchers=''
 
 # speak under the program's name
 fatpar_fail() {
-	printf '%s: %s\n' "${0##*/}" "$2" ${3+"${0##*/}: hint: $3"} >&2
+	printf '%s: %s\n' "${0##*/}" "$2" ${3+"${0##*/}" "hint: $3"} >&2
 	exit "$1"
 }
 
@@ -53,8 +53,10 @@ fatpar_unpack() {
 	fatpar_tried=
 	for fatpar_place in "${TMPDIR-}" /tmp /var/tmp /dev/shm "${XDG_RUNTIME_DIR-}" "${HOME-}"; do
 		# where others can rename what they do not own, they could put something else there
-		[ "${fatpar_place#/}" != "$fatpar_place" ] && { [ -O "$fatpar_place" ] || [ -k "$fatpar_place" ]; } || continue
-		if fatpar_directory=$(mktemp -d "$fatpar_place/.fatpar-XXXXXX"); then
+		[ "${fatpar_place#/}" != "$fatpar_place" ] || continue
+		if [ ! -O "$fatpar_place" ] && [ ! -k "$fatpar_place" ]; then
+			fatpar_why='is not for everybody'
+		elif fatpar_directory=$(mktemp -d "$fatpar_place/.fatpar-XXXXXX"); then
 			trap 'rm -rf "$fatpar_directory"' EXIT
 			trap 'exit 125' HUP INT TERM
 			if dd if="$0" of="$fatpar_directory/launcher" bs=4096 "skip=$((fatpar_offset / 4096))" "count=$((fatpar_size / 4096))"; then
@@ -78,7 +80,7 @@ fatpar_unpack() {
 		fi
 		fatpar_tried="$fatpar_tried${fatpar_tried:+, }$fatpar_place $fatpar_why"
 	done
-	printf %s "${fatpar_tried:-no directory is there}"
+	printf %s "$fatpar_tried"
 	exit 2
 }
 
@@ -109,4 +111,6 @@ fatpar_start() {
 	fatpar_fail 125 'archive is damaged: the launcher in it does not work, or the file was replaced when it was started' 'start it again, or get it again'
 }
 
-fatpar_start "$@"; exit 127
+# a shell reads on from what it has read: what follows is no text, and must not be reached
+# shellcheck disable=SC2317
+{ fatpar_start "$@"; exit 127; }

@@ -208,7 +208,8 @@ def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:
             behind = [later for later, other in enumerate(slices) if later > number and other.target == one.target]
             refusals = {
                 name: said[number]["reasons"] for name, said in judged.items()
-                if said[number]["reasons"] and not any(said[later]["fits"] for later in behind)
+                if hosts.find(name).machine == one.target.platform.arch
+                and said[number]["reasons"] and not any(said[later]["fits"] for later in behind)
             }  # fmt: skip
             by_reason: dict[str, list[str]] = {}
             for name, reasons in refusals.items():

@@ -88,6 +88,9 @@ DEFINITIONS = {
     ),
 }
 
+MACHINES = {"arm64": "aarch64"}
+"""Of roots that an emulator is needed for."""
+
 
 def cache() -> Path:
     """The directory of all roots: ``$FATPAR_TEST_HOSTS``, else ``.cache/hosts`` of the repository."""
