@@ -1,7 +1,8 @@
 """Programs of another machine: the kernel hands them to qemu, once it was told to.
 
-The rule is the one that the package qemu-user-static brings. Where nothing has given it to the kernel, as in a container
-or without systemd, that is done here, and it stays until the machine is started again, as on machines that do it themselves.
+The rule is the one that the package qemu-user-static brings. Where nothing has given it to the kernel, as in a
+container or without systemd, that is done here, and it stays until the machine is started again, as on machines that do
+it themselves.
 """
 
 from __future__ import annotations
