@@ -106,11 +106,7 @@ def table(described: dict[str, Any]) -> str:
     launchers = " and ".join(described["launchers"])
     lines = [
         f"{described['file']}: {described['size']:,} bytes, archive {described['id']}",
-        *(
-            [f"launchers: {' and '.join(described['launchers'])}, behind a shell front"]
-            if described["launchers"]
-            else []
-        ),
+        *([f"launchers: {launchers}, behind a shell front"] if launchers else []),
         f"tools: {', '.join(tool['name'] for tool in described['tools'])}",
         f"blobs: {described['stored_blobs']:,} bytes, {described['raw_blobs']:,} unpacked",
         *_signed(described["signature"]),

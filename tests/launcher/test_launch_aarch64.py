@@ -110,10 +110,9 @@ def test_one_file_and_one_home_serve_both_machines(files: dict[Path, str], enter
 @pytest.mark.network
 def test_a_native_wheel_runs_on_both(tmp_path: Path, enter: Enter) -> None:
     place = Place(tmp_path / "place")
-    code = (
-        "import msgpack._cmsgpack as it, platform\nprint(platform.machine(), it.unpackb(it.Packer().pack([1, 'a'])))\n"
+    (place.work / "tool.py").write_text(
+        "import msgpack._cmsgpack as it, platform\nprint(platform.machine(), it.unpackb(it.Packer().pack([1])))\n"
     )
-    (place.work / "tool.py").write_text(code)
     place.packed("fat", "tool.py", "msgpack", "--abis", "manylinux2014,cp311", "--arch", "x86_64,aarch64", "--fast")
     for host, machine in (("bookworm", "x86_64"), ("arm64", "aarch64")):
         assert roots.MACHINES.get(host, "x86_64") == machine
