@@ -151,7 +151,8 @@ def test_other_constants() -> None:
     assert layout.BLOB_SIZE == lib.MAX_BLOB
     defined = re.findall(r"^#define (\w+)", HEADER, re.MULTILINE)
     assert {name for name in defined if not name.startswith("MAX_")} == {
-        "FORMAT_VERSION", "STORE_VERSION", "NONE", "DIGEST_SIZE", "TRAILER_SIZE", "SECTION_CRITICAL", "LAUNCHER_MARK_SIZE",
+        "FORMAT_VERSION", "STORE_VERSION", "NONE", "DIGEST_SIZE", "TRAILER_SIZE", "SECTION_CRITICAL",
+        "LAUNCHER_MARK_SIZE",
     }  # fmt: skip
     mark = re.search(r"the \*mark\* `([0-9a-f ]+)`", DOCUMENT)
     assert mark
