@@ -252,7 +252,10 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "rest of x86-64-v3; a policy without a Python means every CPython still "
         "supported (default: the running Python on this machine's platform)",
     )  # fmt: skip
-    where.add_argument("--arch", action="append", metavar="ARCH", help="x86_64 or aarch64 (default: this machine's)")
+    where.add_argument(
+        "--arch", action="append", metavar="ARCH,...",
+        help="x86_64, aarch64, or both in one file (default: this machine's)",
+    )  # fmt: skip
     where.add_argument(
         "--bundle", metavar="TAGS",
         help="carry an interpreter for these Python tags, or for all, which runs on hosts where no slice fits that "

@@ -232,7 +232,7 @@ def _plan(options: argparse.Namespace) -> Matrix:
 
 
 def _run(options: argparse.Namespace) -> Matrix:
-    from packer import matrixrun, progress  # type: ignore[attr-defined] # not merged yet
+    from packer import matrixrun, progress
 
     again = _read(options.rerun_failed) if options.rerun_failed else None
     with progress.showing(quiet=options.json) as bar:

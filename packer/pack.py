@@ -137,7 +137,6 @@ def pack(job: Job, progress: Progress) -> Packed:
 
     :raises PackError: if a requirement, an entry point or a file stands in the way; nothing is left behind then.
     """
-    machine = _machine(job.targets)
     if job.output:
         files.refuse_unwritable(job.output)
     resolutions = _resolve(job, progress)
@@ -173,15 +172,16 @@ def pack(job: Job, progress: Progress) -> Packed:
             for one in carried[False].values()
             if one.missing
         )
-        launcher = native.data(f"launcher-{machine}")
-        compiled = _compile(job, slices, described, launcher, work, progress)
+        machines = dict.fromkeys(target.platform.arch for target in job.targets)
+        launchers = {machine: native.data(f"launcher-{machine}") for machine in machines}
+        compiled = _compile(job, slices, described, launchers, work, progress)
         slices = compiled.slices
         manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out)
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
         written = archive.write(
-            output, launcher, slices, described, manifest, progress.advance,
+            output, launchers, slices, described, manifest, progress.advance,
             level=job.level, own=_own(slices, resolutions, installed), cache=Cache(job.cache / "blobs"),
         )  # fmt: skip
         for kept in ("blobs", "read", "resolved"):
@@ -234,14 +234,15 @@ def _trimmed_note(left_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _compile(
-    job: Job, slices: tuple[Slice, ...], tools: Sequence[Tool], launcher: Path, work: Path, progress: Progress
-) -> _Compiled:
+    job: Job, slices: tuple[Slice, ...], tools: Sequence[Tool], launchers: Mapping[str, Path], work: Path,
+    progress: Progress,
+) -> _Compiled:  # fmt: skip
     """Follow the policy for bytecode."""
     if job.bytecode is Bytecode.NONE:
         return _Compiled(slices, {}, ())
     wanted, strange = None, False
     if job.bytecode is Bytecode.USED:
-        wanted = set(_profile(job, slices, tools, launcher, work, progress).paths)
+        wanted = set(_profile(job, slices, tools, launchers, work, progress).paths)
         packed = {entry.path for one in slices for layer in one.layers for entry in layer.entries}
         strange = job.profile is not None and not wanted & packed
     compiled = _with_bytecode(job, slices, wanted, progress)
@@ -250,8 +251,9 @@ def _compile(
 
 
 def _profile(
-    job: Job, slices: Sequence[Slice], tools: Sequence[Tool], launcher: Path, work: Path, progress: Progress
-) -> profile.Profile:
+    job: Job, slices: Sequence[Slice], tools: Sequence[Tool], launchers: Mapping[str, Path], work: Path,
+    progress: Progress,
+) -> profile.Profile:  # fmt: skip
     """Give what was recorded before, and what is recorded now."""
     known = job.profile or profile.Profile()
     if not job.profile_runs:
@@ -259,7 +261,7 @@ def _profile(
     progress.say("recording what is imported")
     place = work / "profile"
     place.mkdir()
-    return profile.merged(known, profile.record(job.profile_runs, slices, tools, launcher, place, job.limit))
+    return profile.merged(known, profile.record(job.profile_runs, slices, tools, launchers, place, job.limit))
 
 
 def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]]) -> dict[str, object]:
@@ -301,13 +303,6 @@ def _notes(resolutions: Sequence[Resolution]) -> tuple[str, ...]:
         for name, versions in found.items()
         if len(versions) > 1
     )
-
-
-def _machine(targets: Iterable[Target]) -> str:
-    machines = sorted({target.platform.arch for target in targets})
-    if len(machines) > 1:
-        raise UsageError(f"one archive is for one architecture: {' and '.join(machines)} were asked for")
-    return machines[0]
 
 
 def _resolve(job: Job, progress: Progress) -> tuple[Resolution, ...]:

@@ -99,7 +99,7 @@ def test_data_are_complete(data: Path) -> None:
     programs = {f"{program}-{machine}" for program in ("agent", "launcher") for machine in MACHINES}
     assert headers
     assert {"abi/fatpar.h", "abi/python.toml"} <= facts
-    assert found == headers | facts | programs | {"liblauncher.so", "zstd-license.txt"}
+    assert found == headers | facts | programs | {"liblauncher.so", "front.sh", "zstd-license.txt"}
 
 
 def test_wheel_holds_the_package_and_its_data_only(wheel: Path) -> None:
