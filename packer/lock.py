@@ -238,7 +238,7 @@ def _unfit(lock: Lock, target: Target, error: PylockSelectError) -> PackError:
     if needs is not None and not needs.contains(target.python.full_version, prereleases=True):
         why = f"{named} needs Python {needs}, and this is {target.python.full_version}"
         return PackError(f"{target.name}: {lock.path}: {why}", hint)
-    there = ", ".join(wheel.filename for wheel in package.wheels or ())
+    there = ", ".join(sorted(wheel.filename for wheel in package.wheels or ()))
     return PackError(f"{target.name}: {lock.path} has no file of {named} that fits: it has {there}", hint)
 
 

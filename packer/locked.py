@@ -169,7 +169,7 @@ def _failure(lock: Lock, picks: Sequence[Pick], target: Target, error: resolve.F
         )
     if failed["why"] == "gone":
         return PackError(f"{target.name}: {one}: {one.file} is gone: there is nothing at {one.address}", upgrade)
-    return PackError(f"{target.name}: {one}: cannot fetch {one.file}: {failed['why']}", "is the network there?")
+    return PackError(f"{target.name}: {one}: cannot fetch {one.address}: {failed['why']}", "is the network there?")
 
 
 def _resolution(

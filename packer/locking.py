@@ -214,7 +214,7 @@ def _package(wanted: Wanted, name: str, version: str, got: Sequence[_Got], every
         return Package(name=normalised, marker=marker, archive=archive)
     files = _files(got)
     wheels = [one for _, one in sorted(files.items()) if one.wheel]
-    needs = {one.offered["requires_python"] for one in files.values()}
+    needs = {one.offered["requires_python"] for one in wheels or files.values()}
     indexes = sorted({one.offered["index"] for one in files.values()})
     sdists = [one for _, one in sorted(files.items()) if not one.wheel]
     chosen = [one for one in sdists if one.sha256 == first.chosen["sha256"]] or sdists

@@ -407,7 +407,7 @@ def _note_failed(report: Report) -> None:
         statuses = [
             getattr(one.response, "status_code", 0) for one in causes if isinstance(one, NetworkConnectionError)
         ]
-        found, why = "", str(error)
+        found, why = "", str(getattr(error, "message", error))
         if isinstance(error, HashMismatch):
             found, why = error.gots["sha256"].hexdigest() if "sha256" in error.gots else "", "hash"
         elif {403, 404, 410}.intersection(statuses) or (link.is_file and not os.path.exists(link.file_path)):
