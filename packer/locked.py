@@ -146,7 +146,9 @@ def _fetch(
 ) -> None:
     if not picks:
         return
-    words = tuple(f"{one.name} @ {one.address}#sha256={one.sha256}" for one in picks)
+    # pip starts anew after each build: wheels are fetched when there is none left
+    sources_first = sorted(picks, key=lambda one: one.is_wheel)
+    words = tuple(f"{one.name} @ {one.address}#sha256={one.sha256}" for one in sources_first)
     try:
         resolve.fetch(replace(requests, requirements=words), target, builder, run)
     except resolve.FileError as error:

@@ -77,10 +77,9 @@ def test_markers_say_which_slice_gets_what(shelf: Path) -> None:
         ("39a 311a", 'platform_machine == "aarch64"'),
         ("39a", 'python_version == "3.9" and platform_machine == "aarch64"'),
         (
-            "39a 311x 311a",
-            'python_version == "3.9" and platform_machine == "aarch64" or '
-            'python_version == "3.11" and platform_machine == "aarch64" or '
-            'python_version == "3.11" and platform_machine == "x86_64"',
+            "39a 311x",
+            'python_version == "3.9" and platform_machine == "aarch64"'
+            ' or python_version == "3.11" and platform_machine == "x86_64"',
         ),
     ],
 )
@@ -162,15 +161,31 @@ def test_what_comes_from_directories_is_named_by_its_path(shelf: Path, monkeypat
 
 @pytest.fixture
 def once(shelf: Path) -> Lock:
-    """A lock; afterwards all of it has a newer release."""
-    index.wheel(shelf, "app", "1.0", requires=["two", "three"])
-    for name in ("two", "three"):
-        index.wheel(shelf, name, "1.0")
-    made, _ = make(shelf, "app")
+    """A lock; all of it has a newer release since."""
     index.wheel(shelf, "app", "2.0", requires=["two>=2", "three"])
     for name in ("two", "three"):
         index.wheel(shelf, name, "2.0")
-    return made
+    return lock_of(
+        shelf,
+        index.wheel(shelf, "app", "1.0", requires=["two", "three"]),
+        *(index.wheel(shelf, name, "1.0") for name in ("three", "two")),
+    )
+
+
+def lock_of(shelf: Path, *wheels: Path) -> Lock:
+    """Write a lock as :func:`make` would."""
+    lines = [
+        'lock-version = "1.0"', 'created-by = "fatpar"', "[tool.packer]", f'slices = ["{CP311.name}"]',
+        'requested = ["app"]',
+    ]  # fmt: skip
+    for one in wheels:
+        name, version, _ = one.name.split("-", 2)
+        file = f'{{path = "shelf/{one.name}", size = {one.stat().st_size}, name = "{one.name}", '
+        hashes = f'hashes = {{sha256 = "{lock.digest(one)}"}}}}'
+        lines += ["[[packages]]", f'name = "{name}"', f'version = "{version}"', f"wheels = [{file}{hashes}]"]
+    path = shelf.parent / "pylock.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return lock.read(path)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +230,7 @@ def test_only_what_is_locked_can_be_upgraded(once: Lock) -> None:
 
 def test_a_yanked_version_is_left(shelf: Path) -> None:
     old = index.wheel(shelf, "app", "1.0")
-    made, _ = make(shelf, "app")
+    made = lock_of(shelf, old)
     index.wheel(shelf, "app", "0.9")
     with index.serve(shelf, {old.name: {"yanked": "it eats files"}}) as (url, _):
         again, notes = make(shelf, requests=Requests(("app",), index_url=url), old=made)
