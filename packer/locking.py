@@ -87,7 +87,7 @@ def make(
                     waiting.add(target)
     lock = Lock(wanted.path, _content(wanted, [choices[target] for target in wanted.targets]))
     _refuse_unlike(lock, choices)
-    return lock, (*notes, *_yanked(choices.values()))
+    return lock, (*notes, *_yanked(choices.values()), *_timeless(wanted, choices.values()))
 
 
 def _with_reason(error: PackError, bounds: Mapping[Target, Bounds], targets: Iterable[Target]) -> PackError:
@@ -358,6 +358,16 @@ def _refuse_unlike(lock: Lock, choices: Mapping[Target, Choice]) -> None:
                     "in it",
                     hint="give them locks of their own, with -o pylock.NAME.toml",
                 )
+
+
+def _timeless(wanted: Wanted, choices: Iterable[Choice]) -> Iterator[str]:
+    """Tell for what ``--as-of`` did not count."""
+    names = {
+        one["name"] for choice in choices for one in choice.chosen
+        if one["kind"] == "index" and not _is_remote(one["url"])
+    }  # fmt: skip
+    if wanted.requests.as_of and names:
+        yield f"--as-of does not count for what comes from directories: {', '.join(sorted(names))}"
 
 
 def _yanked(choices: Iterable[Choice]) -> Iterator[str]:

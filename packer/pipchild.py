@@ -492,11 +492,11 @@ def _chosen(requirement: InstallRequirement, version: str, wheels: str, built: s
     assert link is not None
     assert requirement.name is not None
     assert requirement.download_info is not None
-    about = requirement.download_info
+    about = requirement.download_info.to_dict()  # as PEP 610 has it: the class is another since pip 26
     path, source, digest = os.path.join(wheels, link.filename), "", ""
     if link.is_file and link.file_path in built:
-        path, source = link.file_path, Link(about.url).filename
-        digest = (about.archive_info.hashes or {}).get("sha256", "") if about.archive_info else ""
+        path, source = link.file_path, Link(about["url"]).filename
+        digest = about.get("archive_info", {}).get("hashes", {}).get("sha256", "")
     return Chosen(
         name=_canonical(requirement.name),
         version=version,
@@ -504,8 +504,8 @@ def _chosen(requirement: InstallRequirement, version: str, wheels: str, built: s
         source=source,
         requested=requirement.user_supplied,
         extras=sorted(map(_canonical, requirement.extras)),
-        kind="directory" if about.dir_info else "archive" if requirement.is_direct else "index",
-        url=_public(about.url),
+        kind="directory" if "dir_info" in about else "archive" if requirement.is_direct else "index",
+        url=_public(about["url"]),
         sha256=digest,
         offered=[],
     )

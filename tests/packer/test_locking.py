@@ -271,6 +271,10 @@ def test_an_index_is_as_it_was(shelf: Path) -> None:
         assert made.own["as-of"] == "2024-03-01T00:00:00+00:00"
         with pytest.raises(PackError, match=r"no file fits app: app 1\.0 was uploaded later"):
             make(shelf, requests=Requests(("app",), index_url=url, as_of=moment("2023-12-31")))
+        nearby = Requests(("app",), index_url=url, find_links=(str(shelf),), as_of=moment("2024-03-01"))
+        made, notes = make(shelf, requests=nearby)
+        assert versions(made) == ["app 3.0"]
+        assert notes == ("--as-of does not count for what comes from directories: app",)
     with (
         index.serve(shelf) as (url, _),
         pytest.raises(PackError, match=r"the index does not tell when app-.* was uploaded, so --as-of cannot be"),
