@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_hosts, cli_matrix, cli_profile, cli_store
+from packer import cli_hosts, cli_lock, cli_matrix, cli_profile, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"packer (fatpar) {packer.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_fat(commands)
+    cli_lock.add(commands)
     for name, run, text in (
         ("inspect", _inspect, "show what is in an archive"),
         ("verify", _verify, "check every digest of an archive, and who signed it"),
@@ -288,7 +289,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
     index.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS",
         help="for resolving and downloading one slice (default: 600)",
     )  # fmt: skip
     out = fat.add_argument_group("output")
@@ -346,6 +347,11 @@ def _add_what(fat: argparse.ArgumentParser) -> None:
         "-r", "--requirement", action="append", type=Path, metavar="FILE", help="a requirements file; may be repeated"
     )
     what.add_argument(
+        "--lock", type=Path, metavar="PYLOCK.toml",
+        help="take the wheels that packer lock, or another tool, locked, and nothing else: requirements only say which "
+        "of them the program is; without --abis for the slices it was made for",
+    )  # fmt: skip
+    what.add_argument(
         "--include", action="append", metavar="SRC:DEST",
         help="a file or directory, and where it goes beside the program's modules; may be repeated",
     )  # fmt: skip
@@ -363,7 +369,8 @@ def _add_what(fat: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read a number of seconds; for argparse."""
     with contextlib.suppress(ValueError):
         if float(text) > 0:
             return float(text)
@@ -374,7 +381,7 @@ def _fat(options: argparse.Namespace) -> int:
     from packer import pack, progress
     from packer.job import job_of
 
-    job, notes = job_of(_config(options), options.timeout)
+    job, notes = job_of(config_of(options), options.timeout)
     if not options.quiet:
         for note in notes:
             print(f"packer: {note}", file=sys.stderr)
@@ -384,12 +391,12 @@ def _fat(options: argparse.Namespace) -> int:
     return 0
 
 
-def _config(options: argparse.Namespace) -> Config:
-    """What the command line says and, where it names nothing to pack or one project, what the project says."""
+def config_of(options: argparse.Namespace) -> Config:
+    """Give what the command line says and, where it names nothing to pack or one project, what the project says."""
     from packer.config import Config, merge, read
     from packer.job import project_of
 
-    said: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(Config)}
+    said: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Config)}
     lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
     spoken = Config(**{name: value for name, value in said.items() if value is not None} | lists)
     if spoken.requirement or len(spoken.inputs) > 1:

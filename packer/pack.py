@@ -41,6 +41,7 @@ from packer.model import Layer, LayerKind, Resolution, Runtime, Slice, Target, T
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from packer.lock import Lock
     from packer.progress import Progress
     from packer.requests import Requests
 
@@ -76,6 +77,8 @@ class Job:
     cache: Path
     limit: float
     """Seconds that resolving and downloading may take per target."""
+    lock: Lock | None = None
+    """Says which wheels; nothing is resolved then."""
     level: Level = Level.DEFAULT
     bytecode: Bytecode = Bytecode.NONE
     profile_runs: tuple[str, ...] = ()
@@ -306,13 +309,17 @@ def _notes(resolutions: Sequence[Resolution]) -> tuple[str, ...]:
 
 
 def _resolve(job: Job, progress: Progress) -> tuple[Resolution, ...]:
-    if not job.requests.requirements and not job.requests.files:
+    if not job.requests.requirements and not job.requests.files and not job.lock:
         return tuple(Resolution(target, ()) for target in job.targets)
-    progress.say("resolving")
+    progress.say("fetching what is locked" if job.lock else "resolving")
     try:
         job.cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PackError(f"cannot make the cache {job.cache}: {error.strerror}", hint="set XDG_CACHE_HOME") from error
+    if job.lock:
+        from packer import locked
+
+        return locked.take(job.lock, job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
     return resolve.resolve(job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
 
 
