@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from packer.cache import Cache
     from packer.libraries import Library
+    from packer.store import Contents
 
 
 def audit(paths: Sequence[Path], pins: Mapping[str, str], cache: Cache | None = None) -> dict[str, Any]:
@@ -71,10 +72,40 @@ def duplicates(found: Mapping[str, Sequence[Library]]) -> Iterator[dict[str, Any
                 yield {"where": where, "library": project, "copies": said}
 
 
+def in_store(contents: Contents, cache: Cache | None = None) -> list[dict[str, Any]]:
+    """Give each version of a library that is in a store, sorted, with the programs that use it.
+
+    :raises OSError: if a layer cannot be read.
+    """
+    tools: dict[str, set[str]] = defaultdict(set)
+    for view in contents.views:
+        for digest in view.layers:
+            tools[digest] |= set(view.tools[:1])
+    found: dict[tuple[str, str], list[tuple[str, Library]]] = defaultdict(list)
+    for layer in contents.layers:
+        tree = contents.base / "v1/layers" / layer.digest / "tree"
+        for one in libraries.of_tree(tree, layer.digest, layer.name or layer.digest, cache):
+            found[one.key, one.version or ("" if one.static else f"file {one.sha256[:12]}")].append((layer.digest, one))
+    return [
+        {
+            "library": key,
+            "version": places[0][1].version,
+            "files": [
+                {"layer": digest, "file": one.file, "sha256": one.sha256, "static": one.static}
+                for digest, one in places
+            ],
+            "sources": sorted({one.source for _, one in places}),
+            "tools": sorted({tool for digest, _ in places for tool in tools[digest]}),
+        }
+        for (key, _), places in sorted(found.items())
+    ]
+
+
 def _copies(version: str | None, places: Iterable[tuple[str, Library]]) -> dict[str, Any]:
     said = [
-        {"where": where, "file": one.place, "origin": one.origin, "static": one.static} for where, one in places
-    ]  # fmt: skip
+        {"where": where, "file": one.place, "origin": one.origin, "source": one.source, "static": one.static}
+        for where, one in places
+    ]
     return {"version": version, "places": said}
 
 
@@ -123,12 +154,12 @@ def _duplicates(some: Sequence[Mapping[str, Any]]) -> str:
 
 def _copy(copy: Mapping[str, Any], *, wheres: bool) -> Iterator[str]:
     """Give a line for each wheel that a copy comes with."""
-    by_origin: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    by_source: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for place in copy["places"]:
-        by_origin[place["origin"]].append(place)
-    for origin, places in by_origin.items():
+        by_source[place["source"]].append(place)
+    for source, places in by_source.items():
         names = dict.fromkeys(f"{place['file']}{' (linked statically)' if place['static'] else ''}" for place in places)
-        said = f"{', '.join(list(names)[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} of {origin}"
+        said = f"{', '.join(list(names)[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} of {source}"
         yield f"    {copy['version'] or 'unknown version':14} {said}"
         if wheres:
             yield from (f"    {'':14}   in {where}" for where in dict.fromkeys(place["where"] for place in places))

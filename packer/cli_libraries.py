@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,5 +109,5 @@ def _ps(options: argparse.Namespace) -> int:
     print(running.table(found))
     if found.hidden:
         said = "1 process hides" if found.hidden == 1 else f"{found.hidden} processes hide"
-        print(f"packer: {said} from this user what is loaded: root sees all", file=sys.stderr)
+        print(f"packer: {said} what is loaded{'' if os.geteuid() == 0 else ': root sees more'}", file=sys.stderr)
     return 0

@@ -81,7 +81,8 @@ DETECTORS = (
         "readline", r"lib(readline|history)\.so\.\d+", (), _WHOLE % rb"[678]\.\d",
         r"lib(?:readline|history)\.so\.(\d+\.\d+)",
     ),
-    Detector("berkeley-db", r"libdb-\d+\.\d+\.so", (b"\0Berkeley DB ",), rb"\0Berkeley DB (\d+\.\d+\.\d+): \("),
+    # no marks: its header holds what it says of itself
+    Detector("berkeley-db", r"libdb-\d+\.\d+\.so", (), rb"\0Berkeley DB (\d+\.\d+\.\d+): \("),
     Detector(
         "krb5", r"lib(krb5|k5crypto|krb5support|gssapi_krb5)\.so\.\d+", (b"KRB5_BRAND: ",),
         rb"KRB5_BRAND: krb5-(\d+\.\d+(?:\.\d+)?)-",
@@ -94,6 +95,8 @@ DETECTORS = (
     ),
     Detector("nghttp2", r"libnghttp2\.so\.14", (), _WHOLE % rb"1\.\d+\.\d+"),
     Detector("libssh2", r"libssh2\.so\.1", (b"SSH-2.0-libssh2_",), rb"SSH-2\.0-libssh2_(\d+\.\d+\.\d+)"),
+    Detector("pcre", r"libpcre\.so\.\d", (), rb"(?<![\d.])(8\.\d+) \d{4}-\d\d-\d\d\0"),
+    Detector("pcre2", r"libpcre2-(8|16|32|posix)\.so\.\d", (), rb"(?<![\d.])(10\.\d+) \d{4}-\d\d-\d\d\0"),
     Detector("libsodium", r"libsodium\.so\.\d+", (), _WHOLE % rb"1\.0\.\d+"),
     Detector(
         "openblas", r"lib(scipy_)?openblas[\w-]*\.so(\.\d+)?", (b"\0OPENBLAS_NUM_THREADS\0",),
@@ -121,12 +124,14 @@ DETECTORS = (
     Detector("freetype", r"libfreetype\.so\.6"),
     Detector("harfbuzz", r"libharfbuzz\.so\.0", (), _WHOLE % rb"\d+\.\d+\.\d+"),
     Detector("libwebp", r"lib(webp|webpdemux|webpmux|sharpyuv)\.so\.\d+"),
-    Detector("openjpeg", r"libopenjp2\.so\.7", (), _WHOLE % rb"2\.\d+\.\d+", r"libopenjp2\.so\.(2\.\d+\.\d+)"),
+    Detector("openjpeg", r"libopenjp2\.so\.\d+", (), _WHOLE % rb"2\.\d+\.\d+", r"libopenjp2\.so\.(2\.\d+\.\d+)"),
     Detector("libyaml", r"libyaml-0\.so\.2", (b"did not find expected <document start>",), _WHOLE % rb"0\.\d+\.\d+"),
     Detector("libuv", r"libuv\.so\.1", (b"\0UV_THREADPOOL_SIZE\0",), _WHOLE % rb"1\.\d+\.\d+"),
     Detector(
         "protobuf", r"libproto(buf|buf-lite|c)\.so\.\d+(\.\d+\.\d+)?", (b"google._upb._message.",),
-        file=r"libproto(?:buf|buf-lite|c)\.so\.(2[2-9]|[3-9]\d)\.(\d+)\.\d+", wheel=r"protobuf-(\d+(?:\.\d+)+)-",
+        # 25.1.0 is 25.1; before 22 interfaces were counted, until 32
+        file=r"libproto(?:buf|buf-lite|c)\.so\.((?:2[2-9]|3[0-2])\.[1-9]\d*|(?:3[3-9]|[4-9]\d)\.\d+)\.0",
+        wheel=r"protobuf-(\d+(?:\.\d+)+)-",
     ),
     Detector(
         "cpython", r"libpython\d\.\d+[a-z]*\.so\.1\.0", (b"Could not find platform dependent libraries <exec_prefix>",),

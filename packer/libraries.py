@@ -89,6 +89,11 @@ class Library:
         return self.project or self.stem
 
     @property
+    def source(self) -> str:
+        """What it came from in short: ``numpy-2.0.2``, ``cpython-3.9.2``, ``app``."""
+        return "-".join(self.origin.split("-")[:2])
+
+    @property
     def json(self) -> dict[str, Any]:
         """All of it; ``docs/json.md`` has the keys."""
         return asdict(self) | {"nodes": list(self.nodes)}
@@ -331,8 +336,8 @@ def _beyond(
     right = [place for place in places if _fits(place[1].version, specifier)]
     wrong = [place for place in places if place not in right]
     if wrong:
-        fitting = f"; {by_version(right)} fits" if right else ""
-        yield f"{name}: {wanted} is wanted, found {by_version(wrong)}{fitting}"
+        fitting = f"; what fits is {_by_version(right)}" if right else ""
+        yield f"{name}: {wanted} is wanted, found {_by_version(wrong)}{fitting}"
 
 
 def _fits(version: str | None, specifier: SpecifierSet) -> bool:
@@ -344,7 +349,7 @@ def _fits(version: str | None, specifier: SpecifierSet) -> bool:
 
 def _different_versions(name: str, places: Sequence[tuple[str, Library]]) -> Iterator[str]:
     if len({one.version or one.sha256 for _, one in places}) > 1:
-        yield f"{name}: the same everywhere is wanted, found {by_version(places)}"
+        yield f"{name}: the same everywhere is wanted, found {_by_version(places)}"
 
 
 def _different_files(pattern: str, places: Sequence[tuple[str, Library]]) -> Iterator[str]:
@@ -356,23 +361,25 @@ def _different_files(pattern: str, places: Sequence[tuple[str, Library]]) -> Ite
     for path, some in at.items():
         lacking = [where for where in everywhere if where not in {where for where, _ in some}]
         if len({one.sha256 for _, one in some}) > 1 or lacking:
-            groups = _grouped(some, lambda one: f"{one.sha256[:12]} of {one.origin}")
+            groups: dict[str, list[str]] = defaultdict(list)
+            for where, one in some:
+                groups[f"{one.sha256[:12]} of {one.source}"].append(where)
             said = "; ".join(f"{what} ({_several(wheres)})" for what, wheres in groups.items())
             said += f"; none ({_several(lacking)})" if lacking else ""
             yield f"{pattern}: the same everywhere is wanted, found of {path} {said}"
 
 
-def by_version(places: Sequence[tuple[str, Library]]) -> str:
-    groups = _grouped(places, lambda one: f"{one.version or 'an unknown version'} in {one.place} of {one.origin}")
-    return "; ".join(f"{what} ({_several(wheres)})" for what, wheres in groups.items())
-
-
-def _grouped(places: Iterable[tuple[str, Library]], said: Callable[[Library], str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = defaultdict(list)
+def _by_version(places: Sequence[tuple[str, Library]]) -> str:
+    """Say which versions there are, and where: ``3.5.8 in a/libssl.so.3, a/libcrypto.so.3 of a-1.0 (tool: cp39)``."""
+    files: dict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
     for where, one in places:
-        if where not in groups[said(one)]:
-            groups[said(one)].append(where)
-    return groups
+        files[one.version or "an unknown version", one.source, where][one.place] = None
+    wheres: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for (said, source, where), names in files.items():
+        wheres[said, _several(list(names)), source].append(where)
+    return "; ".join(
+        f"{said} in {names} of {source} ({_several(some)})" for (said, names, source), some in wheres.items()
+    )
 
 
 def _several(words: Sequence[str]) -> str:
