@@ -36,8 +36,8 @@ class Detector:
     """The same for the name of a wheel that is made from the project."""
 
 
-_WHOLE = rb"\0(%s)(?=\0)"
-"""A text that is nothing but the version."""
+_WHOLE = rb"(?<![ -~])(%s)(?=\0)"
+"""A text that is nothing but the version; what compilers put before one need not end in NUL."""
 
 DETECTORS = (
     Detector(
@@ -50,7 +50,8 @@ DETECTORS = (
         rb"(?:de|in)flate (\d+\.\d+(?:\.\d+)*) Copyright 1995-\d{4} ", r"libz\.so\.(\d+(?:\.\d+)+)",
     ),
     Detector(
-        "bzip2", r"libbz2\.so\.1(\.0)?", (b", 13-Jul-2019\0",), rb"\0(\d+\.\d+\.\d+), \d+-[A-Z][a-z]{2}-\d{4}\0",
+        "bzip2", r"libbz2\.so\.1(\.0)?", (b", 13-Jul-2019\0",),
+        rb"(?<![ -~])(\d+\.\d+\.\d+), \d+-[A-Z][a-z]{2}-\d{4}\0",
     ),
     Detector("xz", r"liblzma\.so\.\d+", (), _WHOLE % rb"5\.\d+\.\d+(?:alpha|beta)?", r"liblzma\.so\.(\d+\.\d+\.\d+)"),
     Detector(
@@ -58,7 +59,7 @@ DETECTORS = (
         _WHOLE % rb"1\.[0-9]\.\d+", r"libzstd\.so\.(\d+\.\d+\.\d+)",
     ),
     Detector(
-        "lz4", r"liblz4\.so\.1", (b"\0ERROR_frameType_unknown\0", b"\0ERROR_maxBlockSize_invalid\0"),
+        "lz4", r"liblz4\.so\.1", (b"ERROR_frameType_unknown\0", b"ERROR_maxBlockSize_invalid\0"),
         _WHOLE % rb"(?:1\.(?:[89]|1\d)\.\d+)", r"liblz4\.so\.(\d+\.\d+\.\d+)",
     ),
     Detector(
@@ -69,12 +70,15 @@ DETECTORS = (
         "sqlite", r"libsqlite3\.so\.0", (b"SQLite format 3\0", b"sqlite_master\0"),
         _WHOLE % rb"3\.(?:[2-9]\d|\d{3})\.\d+(?:\.\d+)?",
     ),
-    Detector("expat", r"libexpatw?\.so\.1", (b"\0expat_",), rb"\0expat_(\d+\.\d+\.\d+)\0"),
-    # what it says of itself it says since 3.5
-    Detector("libffi", r"libffi\.so\.\d+", (b"\0LIBFFI_TMPDIR\0",), _WHOLE % rb"3\.[5-9]\.\d+"),
     Detector(
-        "ncurses", r"lib(ncurses|form|menu|panel|tinfo)w?\.so\.\d+", (b"\0ncurses ", b"\0TERMINFO_DIRS\0"),
-        rb"\0ncurses (\d+\.\d+)\.\d{8}\0",
+        "expat", r"libexpatw?\.so\.1", (b"expat_2.", b"unclosed CDATA section\0"),
+        rb"(?<![ -~])expat_(\d+\.\d+\.\d+)\0",
+    ),
+    # what it says of itself it says since 3.5
+    Detector("libffi", r"libffi\.so\.\d+", (b"LIBFFI_TMPDIR\0",), _WHOLE % rb"3\.[5-9]\.\d+"),
+    Detector(
+        "ncurses", r"lib(ncurses|form|menu|panel|tinfo)w?\.so\.\d+", (b"ncurses ", b"TERMINFO_DIRS\0"),
+        rb"(?<![ -~])ncurses (\d+\.\d+)\.\d{8}\0", r"lib(?:ncurses|form|menu|panel|tinfo)w?\.so\.(\d+\.\d+)",
     ),
     # no marks: what is in bash calls itself by an older version
     Detector(
@@ -82,7 +86,7 @@ DETECTORS = (
         r"lib(?:readline|history)\.so\.(\d+\.\d+)",
     ),
     # no marks: its header holds what it says of itself
-    Detector("berkeley-db", r"libdb-\d+\.\d+\.so", (), rb"\0Berkeley DB (\d+\.\d+\.\d+): \("),
+    Detector("berkeley-db", r"libdb-\d+\.\d+\.so", (), rb"(?<![ -~])Berkeley DB (\d+\.\d+\.\d+): \("),
     Detector(
         "krb5", r"lib(krb5|k5crypto|krb5support|gssapi_krb5)\.so\.\d+", (b"KRB5_BRAND: ",),
         rb"KRB5_BRAND: krb5-(\d+\.\d+(?:\.\d+)?)-",
@@ -90,17 +94,17 @@ DETECTORS = (
     # the second number of its file's name is PostgreSQL's major version since 10
     Detector("postgresql", r"libpq\.so\.5", (), file=r"libpq\.so\.5\.(1\d|2\d)"),
     Detector(
-        "curl", r"libcurl(-gnutls|-nss)?\.so\.4", (b"libcurl/", b"\0Could not resolve host"),
+        "curl", r"libcurl(-gnutls|-nss)?\.so\.4", (b"libcurl/", b"Could not resolve host"),
         rb"libcurl/(\d+\.\d+\.\d+)",
     ),
     Detector("nghttp2", r"libnghttp2\.so\.14", (), _WHOLE % rb"1\.\d+\.\d+"),
     Detector("libssh2", r"libssh2\.so\.1", (b"SSH-2.0-libssh2_",), rb"SSH-2\.0-libssh2_(\d+\.\d+\.\d+)"),
-    Detector("pcre", r"libpcre\.so\.\d", (), rb"(?<![\d.])(8\.\d+) \d{4}-\d\d-\d\d\0"),
-    Detector("pcre2", r"libpcre2-(8|16|32|posix)\.so\.\d", (), rb"(?<![\d.])(10\.\d+) \d{4}-\d\d-\d\d\0"),
+    Detector("pcre", r"libpcre\.so\.\d", (), rb"(?<![ -~])(8\.\d+) \d{4}-\d\d-\d\d\0"),
+    Detector("pcre2", r"libpcre2-(8|16|32|posix)\.so\.\d", (), rb"(?<![ -~])(10\.\d+) \d{4}-\d\d-\d\d\0"),
     Detector("libsodium", r"libsodium\.so\.\d+", (), _WHOLE % rb"1\.0\.\d+"),
     Detector(
-        "openblas", r"lib(scipy_)?openblas[\w-]*\.so(\.\d+)?", (b"\0OPENBLAS_NUM_THREADS\0",),
-        rb"\0OpenBLAS (\d+\.\d+\.\d+(?:\.\d+)*)",
+        "openblas", r"lib(scipy_)?openblas[\w-]*\.so(\.\d+)?", (b"OPENBLAS_NUM_THREADS\0", b"OpenBLAS "),
+        rb"(?<![ -~])OpenBLAS (\d+\.\d+\.\d+(?:\.\d+)*)",
     ),
     Detector(
         "hdf5", r"libhdf5(_hl|_cpp)?(_serial)?\.so\.\d+", (b"HDF5 library version mismatched error",),
@@ -109,24 +113,24 @@ DETECTORS = (
     Detector(
         "libxml2", r"libxml2\.so\.\d+",
         (b"xmlParseStartTag: invalid element name", b"Extra content at the end of the document"),
-        rb"\0(2)([01]\d)(\d\d)(?:-[^\0]*)?\0",
+        rb"(?<![ -~])(2)([01]\d)(\d\d)(?:-[^\0]*)?\0",
     ),
     Detector(
         "libxslt", r"libxslt\.so\.1", (b"xsltParseStylesheetProcess : document is not a stylesheet",),
-        rb"\0(1)(0[12])(\d\d)(?:-[^\0]*)?\0",
+        rb"(?<![ -~])(1)(0[12])(\d\d)(?:-[^\0]*)?\0",
     ),
     Detector(
         "libjpeg-turbo", r"lib(turbo)?jpeg\.so\.\d+", (b"libjpeg-turbo version ",),
         rb"libjpeg-turbo version (\d+\.\d+(?:\.\d+)?) ",
     ),
     Detector("libpng", r"libpng\d\d\.so\.\d+", (b"\nlibpng version ",), rb"\nlibpng version (\d+\.\d+\.\d+)\n"),
-    Detector("libtiff", r"libtiff\.so\.\d+", (b"\0LIBTIFF, Version ",), rb"\0LIBTIFF, Version (\d+\.\d+\.\d+)\n"),
+    Detector("libtiff", r"libtiff\.so\.\d+", (b"LIBTIFF, Version ",), rb"(?<![ -~])LIBTIFF, Version (\d+\.\d+\.\d+)\n"),
     Detector("freetype", r"libfreetype\.so\.6"),
     Detector("harfbuzz", r"libharfbuzz\.so\.0", (), _WHOLE % rb"\d+\.\d+\.\d+"),
     Detector("libwebp", r"lib(webp|webpdemux|webpmux|sharpyuv)\.so\.\d+"),
     Detector("openjpeg", r"libopenjp2\.so\.\d+", (), _WHOLE % rb"2\.\d+\.\d+", r"libopenjp2\.so\.(2\.\d+\.\d+)"),
     Detector("libyaml", r"libyaml-0\.so\.2", (b"did not find expected <document start>",), _WHOLE % rb"0\.\d+\.\d+"),
-    Detector("libuv", r"libuv\.so\.1", (b"\0UV_THREADPOOL_SIZE\0",), _WHOLE % rb"1\.\d+\.\d+"),
+    Detector("libuv", r"libuv\.so\.1", (b"UV_THREADPOOL_SIZE\0",), _WHOLE % rb"1\.\d+\.\d+"),
     Detector(
         "protobuf", r"libproto(buf|buf-lite|c)\.so\.\d+(\.\d+\.\d+)?", (b"google._upb._message.",),
         # 25.1.0 is 25.1; before 22 interfaces were counted, until 32
