@@ -33,7 +33,7 @@ class Detector:
     file: str = ""
     """The same for the file's name, where this tells the project's version and not only the interface's."""
     wheel: str = ""
-    """The same for the name of a wheel that is made from the project."""
+    """The same for the name of a wheel, or an interpreter's layer, that is made from the project."""
 
 
 _WHOLE = rb"(?<![ -~])(%s)(?=\0)"
@@ -140,6 +140,7 @@ DETECTORS = (
     Detector(
         "cpython", r"libpython\d\.\d+[a-z]*\.so\.1\.0", (b"Could not find platform dependent libraries <exec_prefix>",),
         _WHOLE % rb"(?:2\.7|3\.[5-9]|3\.1\d)\.\d+(?:(?:a|b|rc)\d+)?\+?",
+        wheel=r"cpython-(\d+\.\d+\.\d+)-",  # linkers let the text be the end of a path that has it
     ),
 )  # fmt: skip
 
