@@ -20,7 +20,7 @@ _HASH = re.compile(r"(-[0-9a-f]{8})+(?=\.so)")
 
 @dataclass(frozen=True)
 class Detector:
-    """How one project is known."""
+    """How one project is known; of several for one project the first that knows a file counts."""
 
     project: str
     soname: str = ""
@@ -74,8 +74,9 @@ DETECTORS = (
         "expat", r"libexpatw?\.so\.1", (b"expat_2.", b"unclosed CDATA section\0"),
         rb"(?<![ -~])expat_(\d+\.\d+\.\d+)\0",
     ),
-    # what it says of itself it says since 3.5
-    Detector("libffi", r"libffi\.so\.\d+", (b"LIBFFI_TMPDIR\0",), _WHOLE % rb"3\.[5-9]\.\d+"),
+    # what it says of itself it says since 3.5; cffi holds Python's version, which looks like that
+    Detector("libffi", r"libffi\.so\.\d+", (), _WHOLE % rb"3\.[5-9]\.\d+"),
+    Detector("libffi", "", (b"LIBFFI_TMPDIR\0",)),
     Detector(
         "ncurses", r"lib(ncurses|form|menu|panel|tinfo)w?\.so\.\d+", (b"ncurses ", b"TERMINFO_DIRS\0"),
         rb"(?<![ -~])ncurses (\d+\.\d+)\.\d{8}\0", r"lib(?:ncurses|form|menu|panel|tinfo)w?\.so\.(\d+\.\d+)",
@@ -172,9 +173,13 @@ def projects(file: str, soname: str, data: bytes, origin: str = "") -> tuple[Fou
 
 
 def _found(file: str, soname: str, data: bytes, origin: str) -> Iterator[Found]:
+    seen = set()
     for one in DETECTORS:
+        if one.project in seen:
+            continue
         named = bool(one.soname) and re.fullmatch(rf"(?:{one.soname})(\.\d+)*", soname or file) is not None
         if named or (one.marks and all(mark in data for mark in one.marks)):
+            seen.add(one.project)
             yield Found(one.project, _version(one, file, data, origin), not named)
 
 

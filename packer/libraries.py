@@ -298,11 +298,9 @@ def matching(name: str, found: Mapping[str, Sequence[Library]]) -> list[tuple[st
 
 def _means(name: str, one: Library) -> bool:
     if "/" in name:
-        # a file counts once, and under whichever name it has
-        return not one.static and any(fnmatchcase(path, name) for path in (one.place, one.file.removeprefix(_SITE)))
-    return name.lower() in {word.lower() for word in (one.project or "", one.stem, "" if one.static else one.name)} - {
-        ""
-    }
+        return any(fnmatchcase(path, name) for path in (one.place, one.file.removeprefix(_SITE)))
+    words = {(one.project or "").lower(), one.stem.lower(), "" if one.static else one.name.lower()}
+    return name != "" and name.lower() in words
 
 
 def check(pins: Mapping[str, str], found: Mapping[str, Sequence[Library]]) -> tuple[str, ...]:
@@ -359,12 +357,12 @@ def _different_files(pattern: str, places: Sequence[tuple[str, Library]]) -> Ite
         at[place[1].place].append(place)
     everywhere = dict.fromkeys(where for where, _ in places)
     for path, some in at.items():
-        lacking = [where for where in everywhere if where not in {where for where, _ in some}]
+        lacking = [where for where in everywhere if all(where != there for there, _ in some)]
         if len({one.sha256 for _, one in some}) > 1 or lacking:
-            groups: dict[str, list[str]] = defaultdict(list)
+            groups: dict[str, dict[str, None]] = defaultdict(dict)
             for where, one in some:
-                groups[f"{one.sha256[:12]} of {one.source}"].append(where)
-            said = "; ".join(f"{what} ({_several(wheres)})" for what, wheres in groups.items())
+                groups[f"{one.sha256[:12]} of {one.source}"][where] = None
+            said = "; ".join(f"{what} ({_several(list(wheres))})" for what, wheres in groups.items())
             said += f"; none ({_several(lacking)})" if lacking else ""
             yield f"{pattern}: the same everywhere is wanted, found of {path} {said}"
 

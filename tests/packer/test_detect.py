@@ -210,7 +210,8 @@ def data(*texts: bytes) -> bytes:
     ("name", "content", "project", "version", "static"),
     [
         pytest.param("libffi-1a2b3c4d.so.8", data(b"3.5.2"), "libffi", "3.5.2", False, id="libffi"),
-        pytest.param("x.so", data(b"LIBFFI_TMPDIR", b"3.4.4"), "libffi", None, True, id="old-libffi"),
+        pytest.param("x.so", data(b"LIBFFI_TMPDIR", b"3.9.23"), "libffi", None, True, id="cffi"),
+        pytest.param("libffi.so.8", data(b"LIBFFI_TMPDIR"), "libffi", None, False, id="old-libffi"),
         pytest.param("libcrypto.so.10", data(FIPS), "openssl", "1.0.2k", False, id="fips"),
         pytest.param("libcrypto.so.1.1", data(RHEL), "openssl", "1.1.1k", False, id="rhel"),
         pytest.param("libssl.so.1.1", b"", "openssl", None, False, id="libssl"),

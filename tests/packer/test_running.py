@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 VIEW, LAYER, ARCHIVE = "0123456789abcdef" * 2, "fedcba9876543210" * 4, "a1" * 32
 
-pytestmark = pytest.mark.native
-
 
 @contextmanager
 def process(*argv: str | Path) -> Iterator[int]:
@@ -91,6 +89,7 @@ def test_a_process_whose_view_is_gone_and_one_that_shows_none() -> None:
         assert f"{pid} " in running.table(running.Running((found,), 0))
 
 
+@pytest.mark.native
 def test_the_launcher_finds_the_same(tmp_path: Path) -> None:
     """What is not removed from stores is what is shown."""
     place, other = view(tmp_path / "store", "one"), "ab" * 32
