@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_hosts, cli_lock, cli_matrix, cli_profile, cli_store
+from packer import cli_hosts, cli_libraries, cli_lock, cli_matrix, cli_profile, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +132,6 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", _verify, "check every digest of an archive, and who signed it"),
         ("extract", _extract, "unpack an archive for people to look at"),
         ("explain", _explain, "say which slice runs on a host, and why the others do not"),
-        ("audit", _audit, "measure what an archive needs of a host, file by file, and compare it with wheels' tags"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("file", type=Path, metavar="FILE")
@@ -150,11 +149,12 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--html", type=Path, metavar="OUT", help="write a page that shows where its bytes are")
         if name == "verify":
             _add_signers(command)
-        if name in ("inspect", "verify", "explain", "audit"):
+        if name in ("inspect", "verify", "explain"):
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
     _add_sign(commands)
     _add_patches(commands)
     _add_runtime(commands)
+    cli_libraries.add(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
     cli_hosts.add(commands)
@@ -228,7 +228,15 @@ def _add_patches(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         for word in inputs:
             command.add_argument(word.lower(), type=Path, metavar=word)
-        command.add_argument("-o", "--output", type=Path, metavar=out, required=True, help="the file to write")
+        write: argparse._ActionsContainer = command
+        if name == "diff":
+            write = command.add_mutually_exclusive_group(required=True)
+            write.add_argument(
+                "--contents", action="store_true",
+                help="write nothing; say what came, went or has another version: distributions, compiled libraries, "
+                "interpreters, slices, tools",
+            )  # fmt: skip
+        write.add_argument("-o", "--output", type=Path, metavar=out, required=name == "patch", help="the file to write")
         command.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
         command.add_argument("--json", action="store_true", help="print what came of it as JSON")
         command.set_defaults(run=run)
@@ -545,18 +553,9 @@ def _explain(options: argparse.Namespace) -> int:
     return 0 if judged.fits else 1
 
 
-def _audit(options: argparse.Namespace) -> int:
-    from packer import audit
-
-    audited = audit.audit(options.file)
-    if options.json:
-        _print_json(audited)
-    else:
-        print(audit.text(audited))
-    return 0
-
-
 def _diff(options: argparse.Namespace) -> int:
+    if options.contents:
+        return cli_libraries.contents(options)
     from packer import diff, progress
 
     with progress.showing(quiet=options.quiet) as bar:
