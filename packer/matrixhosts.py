@@ -150,7 +150,7 @@ def _host(table: _Table, path: Path) -> Host:
     name = _name(table)
     required = table.get("required", bool, True)
     described = _described(table, path)
-    title = table.get("title", str, getattr(described, "title", name))
+    title = table.get("title", str, described.title if described else name)
     given = {kind: table.get(kind.value, str) for kind in Kind if kind.value in table.rest}
     table.done("describes, image, kernel, name, required, root, ssh, title")
     root = given.pop(Kind.ROOT, None)

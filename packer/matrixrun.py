@@ -16,6 +16,7 @@ from packer import explain, matrixhosts, native
 from packer.agent import Ended, HostError
 from packer.errors import UsageError
 from packer.matrixhosts import Case, Host, Kind
+from packer.predict import choice_of
 from packer.reader import reading
 from packer.results import Choice, Matrix, Ran, Row, Seen
 from packer.runners import Reached, Stage, reached, staged
@@ -138,11 +139,7 @@ def _predict(path: Path, host: Host, facts: Facts | None) -> Choice | None:
     if facts and host.kind in (Kind.ROOT, Kind.IMAGE):
         described = replace(described, kernel=facts.kernel, cpu=facts.cpu)
     with reading(path) as archive:
-        judged = explain.judged(archive, host.name, described)
-    slices = judged.json["slices"]
-    chosen = judged.json["choice"]
-    python = next((one["python"] for one in slices if one["name"] == chosen), None)
-    return Choice(chosen, python, {one["name"]: tuple(one["reasons"]) for one in slices})
+        return choice_of(explain.judged(archive, host.name, described))
 
 
 # What is seen -----------------------------------------------------------------------------------------------------
