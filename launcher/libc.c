@@ -107,14 +107,28 @@ libcof(struct host *host, const char *interp)
 	return addlibc(host, LIBC_GLIBC, path);
 }
 
+/* where programs that were built elsewhere look for their loader */
+static const char *const loaders[] = {
+	"/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1",
+};
+
+/* not one of /nix/store: at the place of the usual loader a host may have another C library's, or a stub that refuses */
+static int
+isusual(const char *interp)
+{
+	size_t i;
+
+	for (i = 0; i < COUNTOF(loaders); i++)
+		if (strcmp(interp, loaders[i]) == 0)
+			return 1;
+	return 0;
+}
+
 void
 libcfind(struct host *host)
 {
 	/* distroless images have no shell and /bin/sh may be a script or static: ask several, then the loaders' places */
 	static const char *const programs[] = {"/bin/sh", "/usr/bin/env", "/bin/dash", "/bin/ls", "/bin/busybox"};
-	static const char *const loaders[] = {
-		"/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/lib/ld-musl-x86_64.so.1", "/lib/ld-musl-aarch64.so.1",
-	};
 	struct elf e;
 	uint32_t index;
 	size_t i;
@@ -122,7 +136,7 @@ libcfind(struct host *host)
 	for (i = 0; i < COUNTOF(programs); i++) {
 		if (elfopen(&e, programs[i]) != ELF_OK)
 			continue;
-		index = e.machine == host->machine ? libcof(host, e.interp) : NONE;
+		index = e.machine == host->machine && isusual(e.interp) ? libcof(host, e.interp) : NONE;
 		elfclose(&e);
 		if (index != NONE)
 			return;

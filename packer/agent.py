@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from packer import native
+from packer.errors import PackError
 from packer.process import StoppedError
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ _LEAVING = 10
 """Seconds for an agent to remove what it has made, before it is killed."""
 
 
-class HostError(Exception):
-    """A host that cannot be used; the message is for the user."""
+class HostError(PackError):
+    """A host that cannot be used."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ show() {
 }
 
 show packer fat examples/matrix/report.py -r examples/matrix/requirements.txt \
-	--abis manylinux2014,cp315,cp314,cp313,cp311,cp39,cp27mu,cp313-musllinux_1_2 \
-	--runtime "cp311=$out/hosts/bookworm/root/usr/bin/python3.11" -o "$out/report"
+	--abis manylinux2014,cp315,cp314,cp313,cp311,cp39,cp27mu,cp313-musllinux_1_2,cp311-manylinux_2_17_aarch64 \
+	--runtime "cp39=$out/hosts/bullseye/root/usr/bin/python3.9" -o "$out/report"
 
 printf '\n$ packer matrix %s --run examples/matrix/hosts.toml --json >%s\n' "$out/report" "$out/matrix.json"
 status=0

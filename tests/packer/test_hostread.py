@@ -135,6 +135,25 @@ def test_a_library_is_looked_for_that_no_policy_names(made: Path) -> None:
     assert "libelse.so.1" not in found
 
 
+def test_a_loader_elsewhere_is_none_for_programs_from_elsewhere(made: Path) -> None:
+    """As NixOS has it: the shell's own loader and C library, and a stub where other programs look for theirs."""
+    usual = made / str(loader()).lstrip("/")
+    store = made / "nix/store/glibc/lib"
+    store.mkdir(parents=True)
+    for file in (usual, usual.parent / "libc.so.6"):
+        file.rename(store / file.name)
+    (made / "bin").mkdir()
+    shell = elf("libc.so.6", machine=os.uname().machine, interpreter=f"/nix/store/glibc/lib/{usual.name}")
+    (made / "bin/sh").write_bytes(shell)
+    assert read(hostread.of_root("made", made)).family == "none"
+    usual.write_bytes(elf(machine=os.uname().machine, exports=("refuse",)))
+    assert read(hostread.of_root("made", made)).family == "none"
+    (made / "bin/sh").write_bytes(elf("libc.so.6", machine=os.uname().machine, interpreter=str(loader())))
+    for file in store.iterdir():
+        file.replace(usual.parent / file.name)
+    assert read(hostread.of_root("made", made)).family == "glibc"
+
+
 def test_a_root_without_a_c_library_is_for_static_programs(tmp_path: Path) -> None:
     root = tmp_path / "empty"
     root.mkdir()
