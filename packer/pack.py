@@ -5,6 +5,7 @@ Each step is a stage of its own; this file is the order in which they run.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -214,11 +215,13 @@ def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:
                 name: reasons for name, reasons in known[number].items()
                 if reasons and all(other[name] for other in behind)
             }  # fmt: skip
-            by_reason: dict[str, list[str]] = {}
-            for name, reasons in refusals.items():
-                by_reason.setdefault(reasons[0], []).append(name)
-            for reason, names in by_reason.items():
-                yield f"{one.name} does not run on {', '.join(names)}: it {reason}"
+            if refusals:
+                missed = Counter(reasons[0].partition(", found ")[0] for reasons in refusals.values())
+                said = ", ".join(f"{what.removeprefix('needs ')} ({hosts})" for what, hosts in missed.most_common())
+                yield (
+                    f"{one.name} does not run on {len(refusals)} of {len(known[number])} known hosts: it needs {said}; "
+                    f"packer matrix {path} --predict names them"
+                )
 
 
 def _unused_levels(job: Job, resolutions: Iterable[Resolution]) -> Iterator[str]:

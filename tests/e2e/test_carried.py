@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +88,10 @@ def pack(place: Place, tag: str, python: Path, *words: str) -> Path:
     words = ("report.py", "--abis", f"manylinux2014,{tag}", "--runtime", f"{tag}={python}", "--fast", *words)
     ended = place.packed("fat", *words, "-o", "tool")
     assert "-carried" in ended.stdout
+    if "--libc" not in words:
+        assert re.search(
+            r"-carried does not run on \d+ of \d+ known hosts: it needs glibc 2\.\d+ \(\d+\)", ended.stderr
+        )
     return place.work / "tool"
 
 
