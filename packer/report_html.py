@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from packer import supposed
 from packer.page import document, figures, text
-from packer.report_text import INDEX_UNASKED, choice_of, seconds, title
+from packer.report_text import INDEX_UNASKED, choice_of, seconds, title, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -265,6 +265,8 @@ def _additions(additions: Sequence[Addition]) -> Iterator[str]:
         yield "".join(f'<span class="tag">{text(host)}</span>' for host in one.hosts)
         yield f"<small>{text(_cost(one))}</small></div>"
     yield "</div>"
+    if all_of_it := together(additions):
+        yield f"<p>All of that: <code>{text(all_of_it)}</code></p>"
 
 
 def _cost(one: Addition) -> str:

@@ -74,12 +74,35 @@ def choice_of(row: Row) -> Choice | None:
 
 
 def by_reason(reasons: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    """Give for the most telling reason of each slice, which is the first, the slices that it holds for."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """Give for the most telling reason of each slice, which is the first, the slices that it holds for.
+
+    Slices that ask for different things of one kind, Pythons say, and find the same, have one reason together.
+    """
+    wanted: dict[tuple[str, str], list[str]] = defaultdict(list)
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, why in reasons.items():
         if why:
-            found[why[0]].append(name)
-    return dict(found)
+            asked, comma, there = why[0].partition(", found ")
+            kind, _, what = asked.rpartition(" ")
+            wanted[kind, comma + there].append(what)
+            found[kind, comma + there].append(name)
+    return {
+        f"{kind} {', '.join(dict.fromkeys(wanted[kind, there]))}{there}": names
+        for (kind, there), names in found.items()
+    }
+
+
+def together(additions: Iterable[Addition]) -> str:
+    """Say all that would have to be added at once; empty if that is one thing or none."""
+    changes = [one.change.split() for one in additions if one.change]
+    values: dict[str, list[str]] = defaultdict(list)
+    for words in changes:
+        for option, value in zip(words[::2], words[1::2], strict=True):
+            values[option] += value.removeprefix("...,").split(",")
+    said = {option: ",".join(dict.fromkeys(found)) for option, found in values.items()}
+    if "--abis" in said:
+        said["--abis"] = f"...,{said['--abis']}"
+    return " ".join(f"{option} {value}" for option, value in said.items()) if len(changes) > 1 else ""
 
 
 def seconds(time: float | None) -> str:
@@ -189,6 +212,9 @@ def _additions(additions: Iterable[Addition]) -> Iterator[Padding | Text]:
             yield Padding(_line(f"costs: {one.cost}", _SOFT), (0, 0, 0, 4))
         if one.provided:
             yield Padding(_line(f"provided that {one.provided}" if one.change else one.provided), (0, 0, 0, 4))
+    if all_of_it := together(wanted):
+        yield Padding(_line("all of that:"), (0, 0, 0, 2))
+        yield Padding(_line(all_of_it, "cyan"), (0, 0, 0, 4))
     if wanted:
         yield Padding(_line(INDEX_UNASKED, _SOFT), (0, 0, 0, 2))
     yield _line("")

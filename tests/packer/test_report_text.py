@@ -5,7 +5,7 @@ from __future__ import annotations
 from support import matrices
 
 from packer import report_text
-from packer.results import Choice, Row
+from packer.results import Addition, Choice, Row
 
 WHOLE = matrices.matrix(additions=matrices.ADDITIONS)
 
@@ -28,7 +28,7 @@ def test_the_whole_of_it() -> None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[: len(TEXT.splitlines())] == [" ".join(line.split()) for line in TEXT.splitlines()]
     for said in (
-        "  cp313-manylinux_2_17_x86_64: needs CPython cp313, found cp37 (/usr/bin/python3.7)\n",
+        ", cp39-manylinux_2_17_x86_64: needs CPython cp313, cp311, cp39, found cp37 (/usr/bin/python3.7)\n",
         "required: A host that counts\n",
         "  failed: get --version: ends with 3, not 0\n    | no <b>\\x1b[1m\n",
         "  selects cp311-manylinux_2_17_x86_64, predicted was cp313-manylinux_2_17_x86_64\n",
@@ -71,3 +71,27 @@ def test_a_reason_that_slices_share_is_said_once() -> None:
     many = {f"cp3{number}-x": ("needs machine x86_64, found aarch64",) for number in range(12)}
     row = Row("router", "router", False, Choice(None, None, many))
     assert "  cp30-x and 11 more: needs machine" in report_text.text(matrices.matrix(row))
+
+
+def test_what_is_found_instead_of_several_things_is_said_once() -> None:
+    reasons = {
+        f"cp3{number}-x": (f"needs CPython cp3{number}, found cp27mu (/usr/bin/python2.7)",) for number in (9, 8)
+    }
+    reasons["cp38-x-carried"] = ("needs glibc 2.29, found glibc 2.17",)
+    row = Row("old", "old", False, Choice(None, None, reasons))
+    text = report_text.text(matrices.matrix(row))
+    assert "  cp39-x, cp38-x: needs CPython cp39, cp38, found cp27mu (/usr/bin/python2.7)\n" in text
+    assert "  cp38-x-carried: needs glibc 2.29, found glibc 2.17\n" in text
+
+
+def test_all_that_would_have_to_be_added_is_said_together() -> None:
+    changes = (
+        "--abis ...,cp38-musllinux_1_1_x86_64", "--bundle cp39,cp311",
+        "--abis ...,cp36m-manylinux_2_17_x86_64 --bundle cp36m", "--libc bundled", "",
+    )  # fmt: skip
+    additions = tuple(Addition(change, "", (), None, "", "") for change in changes)
+    assert report_text.together(additions) == (
+        "--abis ...,cp38-musllinux_1_1_x86_64,cp36m-manylinux_2_17_x86_64 --bundle cp39,cp311,cp36m --libc bundled"
+    )
+    assert report_text.together(additions[:1]) == report_text.together(additions[-1:]) == ""
+    assert "  all of that:\n    --abis ...,cp38-musl" in report_text.text(matrices.matrix(additions=additions))
