@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -318,6 +318,10 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--plain-imports", action="store_true", default=None,
         help="bring no table of modules: each is looked for in directories, as in a virtual environment",
     )  # fmt: skip
+    out.add_argument(
+        "--label", action="append", metavar="NAME=TEXT",
+        help="state it in the archive, for those who find it: packer inspect and FATPAR=list show it; may be repeated",
+    )  # fmt: skip
     effort = out.add_mutually_exclusive_group()
     effort.add_argument(
         "--fast", action="store_true", default=None, help="compress less: quick to pack, about a third larger"
@@ -367,7 +371,8 @@ def _fat(options: argparse.Namespace) -> int:
     from packer import pack, progress
     from packer.job import job_of
 
-    job, notes = job_of(_config(options), options.timeout)
+    config, home = _config(options)
+    job, notes = job_of(config, options.timeout, home=home)
     if not options.quiet:
         for note in notes:
             print(f"packer: {note}", file=sys.stderr)
@@ -377,23 +382,23 @@ def _fat(options: argparse.Namespace) -> int:
     return 0
 
 
-def _config(options: argparse.Namespace) -> Config:
-    """What the command line says and, where it names nothing to pack or one project, what the project says."""
-    from packer.config import Config, merge, read
-    from packer.job import project_of
+def _config(options: argparse.Namespace) -> tuple[Config, Path | None]:
+    """What the command line says and, where it names nothing to pack or one project, what the project says.
+
+    :return: also the directory of the latter.
+    """
+    from packer.job import with_project
+
+    return with_project(_spoken(options))
+
+
+def _spoken(options: argparse.Namespace) -> Config:
+    """What the command line says."""
+    from packer.config import Config
 
     said: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(Config)}
     lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
-    spoken = Config(**{name: value for name, value in said.items() if value is not None} | lists)
-    if spoken.requirement or len(spoken.inputs) > 1:
-        return spoken
-    project = project_of(spoken.inputs[0]) if spoken.inputs else Path()
-    written = read(project) if project else None
-    if written is None:
-        return spoken
-    if not spoken.inputs and not written.inputs:
-        written = replace(written, inputs=(str(project),))
-    return merge(spoken, written)
+    return Config(**{name: value for name, value in said.items() if value is not None} | lists)
 
 
 def _report(options: argparse.Namespace, packed: Packed) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from packer import boot, lazy, profile, targets
+from packer import boot, files, lazy, moment, profile, targets
 from packer.blobs import Level
+from packer.config import merge, read
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
 from packer.requests import Requests
@@ -32,9 +34,29 @@ _NO_PATH = re.compile(r"[\w+-]+:/|[^/]+@")
 """A URL, or a requirement at one (``name @ URL``)."""
 
 
-def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
+def with_project(spoken: Config) -> tuple[Config, Path | None]:
+    """Add what a project says, where one is all that is named, or nothing is.
+
+    :return: also the project's directory, if it says something.
+    """
+    if spoken.requirement or len(spoken.inputs) > 1:
+        return spoken, None
+    project = project_of(spoken.inputs[0]) if spoken.inputs else Path()
+    written = read(project) if project else None
+    if written is None:
+        return spoken, None
+    if not spoken.inputs and not written.inputs:
+        written = replace(written, inputs=(str(project),))
+    return merge(spoken, written), project
+
+
+def job_of(
+    config: Config, timeout: float, *, home: Path | None = None, beside: Collection[Path] = ()
+) -> tuple[Job, tuple[str, ...]]:
     """Decide what is packed.
 
+    :param home: the directory of the file that says what is packed; its revision is stated if no project is packed.
+    :param beside: what is written to this directory or elsewhere by who runs this, and is no change of it.
     :return: the job, and what the user should know of what was filled in.
     :raises UsageError: if a word is wrong, or they contradict each other.
     """
@@ -77,8 +99,22 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         trim=bool(config.trim),
         table=not config.plain_imports,
         accept=frozenset(map(canonicalize_name, config.accept)),
+        project=script or next(filter(None, map(project_of, config.inputs)), home),
+        beside=tuple(beside),
+        lock=_lock(config),
+        epoch=moment.epoch(),
+        labels=moment.labels(config.label),
     )  # fmt: skip
     return job, (*default, *selection.notes, *unchecked)
+
+
+def _lock(config: Config) -> str:
+    """Give the digest of the lock file, if there is one."""
+    path: Path | None = getattr(config, "lock", None)
+    try:
+        return files.sha256(path).hex() if path else ""
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:

@@ -10,7 +10,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import packer
 from packer import (
     archive,
     binaries,
@@ -25,6 +24,7 @@ from packer import (
     layout,
     lazy,
     modules,
+    moment,
     native,
     needs,
     profile,
@@ -99,6 +99,15 @@ class Job:
     """Bring the table by which modules are found."""
     accept: frozenset[str] = frozenset()
     """Distributions (normalised) that may need more of a host than their wheels' tags claim."""
+    project: Path | None = None
+    """What is packed, or says what is: its revision is stated."""
+    beside: tuple[Path, ...] = ()
+    """What others write meanwhile."""
+    lock: str = ""
+    """Digest of the lock file."""
+    epoch: int | None = None
+    """SOURCE_DATE_EPOCH."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,7 +186,8 @@ def pack(job: Job, progress: Progress) -> Packed:
         launcher = native.data(f"launcher-{machine}")
         compiled = _compile(job, slices, described, launcher, work, progress)
         slices = compiled.slices
-        manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out)
+        stated, unknown = _moment(job, output)
+        manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out) | stated
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
@@ -194,7 +204,7 @@ def pack(job: Job, progress: Progress) -> Packed:
         for libc, found in carried.items()
         for target, one in found.items()
     )
-    notes = (*_notes(resolutions), *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
+    notes = (*_notes(resolutions), *unknown, *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
     return Packed(written, slices, described, warnings, notes)
 
 
@@ -267,6 +277,13 @@ def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]
     said |= {"accepted": sorted(job.accept)} if job.accept else {}
     said |= {"lazy_imports": {tag: _lazy_word(one) for tag, one in job.lazy.items()}} if job.lazy else {}
     return said | ({"left_out": left_out} if left_out else {})
+
+
+def _moment(job: Job, output: Path) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Say of what it is made."""
+    revision, unknown = moment.revision(job.project, [output, *job.beside]) if job.project else (None, "")
+    said = moment.said(job.lock, job.epoch, revision, job.labels)
+    return said, (unknown,) if unknown else ()
 
 
 def _lazy_word(one: lazy.Lazy) -> str:
@@ -479,7 +496,6 @@ def _manifest(
     wheels = {one.target.name: one.wheels for one in resolutions}
     return {
         "version": 1,
-        "packer": packer.__version__,
         "tools": [tool.name for tool in tools],
         "slices": [
             {"name": one.name, "distributions": list(map(_distribution, wheels[one.target.name]))} | _carried(one)
