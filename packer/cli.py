@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_profile, cli_store
+from packer import cli_profile, cli_store, cli_workspace, signals
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from types import FrameType
+    from collections.abc import Mapping, Sequence
 
     from packer.config import Config
     from packer.pack import Packed
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _ended_by_signals():
+        with signals.ending():
             options = _parse(arguments)
             status: int = options.run(options)
             print(end="", flush=True)
@@ -80,26 +79,6 @@ def _forget_output() -> None:
 def _complain(message: str, hint: str = "") -> None:
     for line in (f"{message}\nhint: {hint}" if hint else message).splitlines():
         print(f"packer: {line}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that it can clean up, which no further one disturbs."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {one: signal.getsignal(one) for one in numbers if signal.getsignal(one) not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -331,6 +310,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     out.add_argument("--json", action="store_true", help="print what came of it as JSON")
     out.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    cli_workspace.add(fat)
 
 
 def _add_what(fat: argparse.ArgumentParser) -> None:
@@ -371,6 +351,10 @@ def _fat(options: argparse.Namespace) -> int:
     from packer import pack, progress
     from packer.job import job_of
 
+    if options.workspace is not None:
+        return cli_workspace.pack(options, _spoken(options))
+    if options.jobs is not None:
+        raise UsageError("-j is for --workspace: one archive is packed on all processors anyway")
     config, home = _config(options)
     job, notes = job_of(config, options.timeout, home=home)
     if not options.quiet:
