@@ -49,7 +49,7 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
     """Pack them, each as it can be; the status is 1 if one could not."""
     from dataclasses import replace
 
-    from packer import files, progress, workspace
+    from packer import files, pins, progress, workspace
 
     for field, option in _NOT_OF_ALL.items():
         if getattr(spoken, field) not in (None, ()):
@@ -61,6 +61,8 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
     elif options.workspace:  # argparse takes the first tool for it
         names.insert(0, options.workspace)
     said = workspace.read(path, names, _absolute(replace(spoken, inputs=())))
+    if said.pins:
+        pins.module()  # rather now than when all is packed
     for tool in said.tools:
         tool.output.parent.mkdir(parents=True, exist_ok=True)
         files.refuse_unwritable(tool.output, option="output")
@@ -162,7 +164,7 @@ class _Done:
             _complain(problem)
         if self._problems:
             _complain("no archive was written: together they are not what [libraries] asks for")
-        written = list(self._written.values())
+        written = [self._written[tool.name] for tool in self._said.tools if tool.name in self._written]
         shared = share.measure(written) if len(written) > 1 else None
         if self._options.json:
             print(json.dumps(self._json(shared), indent=2, sort_keys=True))

@@ -101,14 +101,14 @@ def job_of(
         accept=frozenset(map(canonicalize_name, config.accept)),
         project=script or next(filter(None, map(project_of, config.inputs)), home),
         beside=tuple(beside),
-        lock=_lock(config),
+        lock_digest=_lock_digest(config),
         epoch=moment.epoch(),
         labels=moment.labels(config.label),
     )  # fmt: skip
     return job, (*default, *selection.notes, *unchecked)
 
 
-def _lock(config: Config) -> str:
+def _lock_digest(config: Config) -> str:
     """Give the digest of the lock file, if there is one."""
     path: Path | None = getattr(config, "lock", None)
     try:

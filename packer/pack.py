@@ -103,8 +103,8 @@ class Job:
     """What is packed, or says what is: its revision is stated."""
     beside: tuple[Path, ...] = ()
     """What others write meanwhile."""
-    lock: str = ""
-    """Digest of the lock file."""
+    lock_digest: str = ""
+    """Of the lock file."""
     epoch: int | None = None
     """SOURCE_DATE_EPOCH."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -282,7 +282,7 @@ def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]
 def _moment(job: Job, output: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     """Say of what it is made."""
     revision, unknown = moment.revision(job.project, [output, *job.beside]) if job.project else (None, "")
-    said = moment.said(job.lock, job.epoch, revision, job.labels)
+    said = moment.said(job.lock_digest, job.epoch, revision, job.labels)
     return said, (unknown,) if unknown else ()
 
 

@@ -1,7 +1,8 @@
 """Several packings at once, each in a process of its own: they share the cache and the processors, and no failure.
 
-A packing compresses on all processors, but resolving, installing and measuring keep one busy at most; so some more at
-once take less time, and threads would not do: signals and the user's mask belong to a process.
+A packing compresses on all processors, but resolving, installing and measuring keep one busy at most: as many packings
+at once as there are processors take the least time. Threads would not do: signals and the user's mask belong to a
+process.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def _run(
             said = _events(output, progress)
         children.discard(child)
         if "packed" in said:
-            return Outcome(packing.name, **{key: tuple(value) for key, value in said["packed"].items()})
+            made = said["packed"]
+            return Outcome(
+                packing.name, slices=tuple(made["slices"]), notes=tuple(made["notes"]), warnings=tuple(made["warnings"])
+            )
         if "failed" in said:
             return Outcome(packing.name, **said["failed"])
         errors.seek(0)

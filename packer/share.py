@@ -70,7 +70,7 @@ def _slices(described: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def text(shared: dict[str, Any]) -> str:
     """Say the same for reading."""
     files, layers = shared["files"], shared["layers"]
-    lines = [f"shared: {len(layers)} layers, {sum(layer['size'] for layer in layers):,} bytes unpacked"]
+    lines = [f"shared layers: {len(layers)}, {sum(layer['size'] for layer in layers):,} bytes unpacked"]
     lines += [
         f"  {one['name']}: {one['once']:,} bytes on disk for all, {one['separately']:,} if each had its own"
         for one in shared["slices"]

@@ -131,13 +131,13 @@ def _as_one(name: str, tools: Mapping[str, Config], shared: Config) -> tuple[str
     for tool, said in tools.items():
         for field in fields(Config):
             if field.name not in (*_OF_EACH, *_WHAT_RUNS) and getattr(said, field.name) not in (None, ()):
-                key = field.name.replace("_", "-")
+                key = next(key for key, name in config.keys().items() if name == field.name)
                 raise UsageError(
                     f"[tools.{tool}] {key}: as-one makes one archive, which has one for all tools",
                     hint="write it below [settings]",
                 )
     words = [word for tool, said in tools.items() for word in _runs(tool, said)]
-    summed = {
+    summed: dict[str, Any] = {
         field: tuple(dict.fromkeys(item for one in (shared, *tools.values()) for item in getattr(one, field)))
         for field in _OF_EACH
     }
