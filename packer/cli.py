@@ -235,8 +235,8 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "fat",
         help="pack a program",
         description="Pack a program: requirements, a project directory or a script go in, one executable file comes\n"
-        "out. Without any, the project in the working directory is packed. All options but --timeout, --json and\n"
-        "--quiet can stand in [tool.packer] of its pyproject.toml, under the same names.",
+        "out. Without any, the project in the working directory is packed. All options but --timeout, --json,\n"
+        "--quiet and --verify-reproducible can stand in [tool.packer] of its pyproject.toml, under the same names.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     fat.set_defaults(run=_fat)
@@ -290,6 +290,11 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     out = fat.add_argument_group("output")
     out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
+    out.add_argument(
+        "--verify-reproducible", action="store_true",
+        help="pack twice, the second time elsewhere, with nothing cached, as another locale, time zone and mask; write "
+        "the archive only if both are the same, else name the first difference",
+    )  # fmt: skip
     out.add_argument(
         "--bytecode", choices=("all", "used", "none"),
         help="whose bytecode is packed: of all modules, of those that --profile-run or --profile tells, or of none; "
@@ -379,20 +384,20 @@ def seconds(text: str) -> float:
 
 
 def _fat(options: argparse.Namespace) -> int:
-    from packer import pack, progress
-    from packer.job import job_of
+    from packer import progress, reproduce
+    from packer.packchild import Request
 
     if options.workspace is not None:
-        return cli_workspace.pack(options, _spoken(options))
+        return cli_workspace.pack(options, spoken(options))
     if options.jobs is not None:
         raise UsageError("-j is for --workspace: one archive is packed on all processors anyway")
-    config, home = config_of(options)
-    job, notes = job_of(config, options.timeout, home=home)
+    request = Request(Path.cwd(), spoken(options), None, (), options.timeout, options.verify_reproducible)
+    job, notes = reproduce.job_of(request)
     if not options.quiet:
         for note in notes:
             print(f"packer: {note}", file=sys.stderr)
     with progress.showing(quiet=options.quiet) as bar:
-        packed = pack.pack(job, bar)
+        packed = reproduce.packed(job, request, bar)
     _report(options, packed)
     return 0
 
@@ -404,11 +409,11 @@ def config_of(options: argparse.Namespace) -> tuple[Config, Path | None]:
     """
     from packer.job import with_project
 
-    return with_project(_spoken(options))
+    return with_project(spoken(options))
 
 
-def _spoken(options: argparse.Namespace) -> Config:
-    """What the command line says."""
+def spoken(options: argparse.Namespace) -> Config:
+    """Give what the command line says."""
     from packer.config import Config
 
     said: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Config)}

@@ -49,7 +49,7 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
     """Pack them, each as it can be; the status is 1 if one could not."""
     from dataclasses import replace
 
-    from packer import files, pins, progress, workspace
+    from packer import files, progress, workspace
 
     for field, option in _NOT_OF_ALL.items():
         if getattr(spoken, field) not in (None, ()):
@@ -61,8 +61,6 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
     elif options.workspace:  # argparse takes the first tool for it
         names.insert(0, options.workspace)
     said = workspace.read(path, names, _absolute(replace(spoken, inputs=())))
-    if said.pins:
-        pins.module()  # rather now than when all is packed
     for tool in said.tools:
         tool.output.parent.mkdir(parents=True, exist_ok=True)
         files.refuse_unwritable(tool.output, option="output")
@@ -70,6 +68,25 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
         done = _Done(said, staged, options)
         done.pack(bar)
     return done.report()
+
+
+def locking(path: Path, spoken: Config) -> Config:
+    """Give what ``packer lock`` locks for a workspace, in whose directory it works from now on.
+
+    :raises UsageError: if the command line names requirements, too, or the file makes no sense.
+    """
+    from dataclasses import replace
+
+    from packer import workspace
+
+    if spoken.inputs or spoken.requirement:
+        raise UsageError("--workspace and requirements: the file says what is locked", hint="write them into it")
+    said = workspace.read(path, (), _absolute(spoken))
+    config = workspace.requirements(said)
+    if config.lock is None:
+        raise UsageError(f"{path}: it names no lock", hint='write lock = "pylock.toml" at its beginning')
+    os.chdir(said.directory)
+    return replace(config, output=None)
 
 
 def _absolute(spoken: Config) -> Config:
@@ -95,6 +112,7 @@ class _Done:
         self._options = options
         self._outcomes: dict[str, Outcome] = {}
         self._problems: list[str] = []
+        self._unmatched: list[str] = []
         self._written: dict[str, Path] = {}
 
     def pack(self, bar: Any) -> None:
@@ -106,12 +124,13 @@ class _Done:
 
         outputs = tuple(tool.output.resolve() for tool in self._said.tools)
         wanted = []
+        twice = self._options.verify_reproducible
         for tool in self._said.tools:
             config = replace(tool.config, output=self._staging(tool))
             self._staging(tool).parent.mkdir()
             directory = self._said.directory.resolve()
             wanted.append(
-                packings.Packing(tool.name, Request(directory, config, Path(), outputs, self._options.timeout))
+                packings.Packing(tool.name, Request(directory, config, Path(), outputs, self._options.timeout, twice))
             )
         at_once = min(self._options.jobs or os.cpu_count() or 1, len(wanted))
         tools = {tool.name: tool for tool in self._said.tools}
@@ -134,17 +153,26 @@ class _Done:
 
     def _check(self) -> None:
         """Refuse archives whose libraries are not those of ``[libraries]``: each by itself, then all together."""
-        from packer import pins
+        from packer import libraries
+        from packer.cli_libraries import kept as cache
 
-        kept = [tool for tool in self._said.tools if not self._outcomes[tool.name].error]
-        found = {tool.name: pins.libraries(self._staging(tool)) for tool in kept}
-        for tool in kept:
-            drift = pins.check(self._said.pins, {tool.name: found[tool.name]})
+        good = [tool for tool in self._said.tools if not self._outcomes[tool.name].error]
+        found = {
+            tool: {
+                f"{tool.name} {one}": some for one, some in libraries.of_archive(self._staging(tool), cache()).items()
+            }
+            for tool in good
+        }
+        for tool in good:
+            drift = libraries.check(self._said.pins, found[tool])
             if drift:
                 self._fail(tool.name, "\n".join(drift))
-        kept = [tool for tool in kept if not self._outcomes[tool.name].error]
-        self._problems += pins.check(self._said.pins, {tool.name: found[tool.name] for tool in kept})
-        for tool in () if self._problems else kept:
+        good = [tool for tool in good if not self._outcomes[tool.name].error]
+        together = {place: some for tool in good for place, some in found[tool].items()}
+        self._problems += libraries.check(self._said.pins, together)
+        if self._said.whole and len(good) == len(self._said.tools):
+            self._unmatched += libraries.unmatched(self._said.pins, together)
+        for tool in () if self._problems else good:
             self._place(tool)
 
     def _fail(self, name: str, error: str) -> None:
@@ -160,6 +188,8 @@ class _Done:
 
         for tool in self._said.tools:
             self._tell(tool.name, self._outcomes[tool.name])
+        for name in () if self._options.quiet else self._unmatched:
+            _complain(f"warning: {self._said.path}: {name}: there is no such library in any of them")
         for problem in self._problems:
             _complain(problem)
         if self._problems:
@@ -200,6 +230,7 @@ class _Done:
                 for tool in self._said.tools
             ],
             "problems": self._problems,
+            "unmatched": self._unmatched,
             "shared": shared,
         }
 

@@ -55,7 +55,8 @@ def take(
 ) -> tuple[Resolution, ...]:
     """Fetch what the lock has for every target, and build what it has as source; parameters as of ``resolve``.
 
-    :param requests: which of the lock's packages were asked for, and project directories that may not be in it.
+    :param requests: which of the lock's packages are wanted, with what they need, and project directories that may not
+        be in it; none: all of the lock.
     :raises PackError: if the lock is not for a target, or a file is gone, or another than was locked.
     """
     asked = [_read(word) for word in requests.requirements]
@@ -197,12 +198,13 @@ def _resolution(
     graph = _Graph(target, needs)
     for place, name in names.items():
         _refuse_stale(lock, target, place, graph.needed(name, wanted.get(name, ())), wheels)
+    part = bool(wanted)
     if not wanted:
         locked = [Requirement(word) for word in lock.texts("requested")]
         wanted = {one.name: frozenset(one.extras) for one in locked if one.name in wheels}
     if not wanted:
         wanted = dict.fromkeys(graph.roots(), frozenset())
-    order = graph.order(wanted)
+    order = graph.order(wanted, part=part)
     return Resolution(target, tuple(replace(wheels[name], requested=name in wanted) for name in order))
 
 
@@ -265,12 +267,15 @@ class _Graph:
         }  # fmt: skip
         return [name for name in self._needs if name not in needed] or list(self._needs)
 
-    def order(self, wanted: Mapping[str, Collection[str]]) -> list[str]:
-        """Put what is needed before what needs it, with ties as pip has them: a lock changes no archive."""
+    def order(self, wanted: Mapping[str, Collection[str]], *, part: bool) -> list[str]:
+        """Put what is needed before what needs it, with ties as pip has them: a lock changes no archive.
+
+        :param part: leave out what nothing of it needs; else what nobody needs is there nevertheless.
+        """
         children: dict[_Node, set[_Node]] = {_ROOT: set()}
         for name, extras in wanted.items():
             self._add(children, _ROOT, name, extras)
-        for name in self._needs:  # what nobody needs is in the lock nevertheless
+        for name in () if part else self._needs:
             if (name, ()) not in children:
                 self._add(children, _ROOT, name, ())
         weights = _weights(children)

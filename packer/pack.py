@@ -77,6 +77,8 @@ class Job:
     cache: Path
     limit: float
     """Seconds that resolving and downloading may take per target."""
+    into: Path | None = None
+    """The directory where it is written instead."""
     lock: Lock | None = None
     """Says which wheels; nothing is resolved then."""
     level: Level = Level.DEFAULT
@@ -117,6 +119,8 @@ class Packed:
     """What came of it."""
 
     written: archive.Written
+    output: Path
+    """Where it belongs."""
     slices: tuple[Slice, ...]
     tools: tuple[Tool, ...]
     warnings: tuple[str, ...]
@@ -192,9 +196,10 @@ def pack(job: Job, progress: Progress) -> Packed:
         manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out) | stated
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
-        output.parent.mkdir(exist_ok=True)
+        if job.into is None:
+            output.parent.mkdir(exist_ok=True)
         written = archive.write(
-            output, launchers, slices, described, manifest, progress.advance,
+            job.into / output.name if job.into else output, launchers, slices, described, manifest, progress.advance,
             level=job.level, own=_own(slices, resolutions, installed), cache=Cache(job.cache / "blobs"),
         )  # fmt: skip
         for kept in ("blobs", "read", "resolved"):
@@ -207,7 +212,7 @@ def pack(job: Job, progress: Progress) -> Packed:
         for target, one in found.items()
     )
     notes = (*_notes(resolutions), *unknown, *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
-    return Packed(written, slices, described, warnings, notes)
+    return Packed(written, output, slices, described, warnings, notes)
 
 
 def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:

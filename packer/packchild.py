@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import job, pack, signals
+from packer import signals
 from packer.errors import PackError
 
 if TYPE_CHECKING:
     from packer.config import Config
-    from packer.pack import Packed
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,10 @@ class Request:
     """As :func:`packer.job.job_of` takes it; so is ``beside``."""
     beside: tuple[Path, ...]
     limit: float
+    twice: bool = False
+    """Pack again, and refuse what is not the same then."""
+    into: Path | None = None
+    """Where the archive goes instead of its directory."""
 
 
 class _Told:
@@ -54,11 +57,14 @@ def _tell(what: str, value: object) -> None:
 
 def main() -> int:
     """Pack."""
+    from packer import reproduce  # it starts children, too
+
     request: Request = pickle.load(sys.stdin.buffer)
     try:
         with signals.ending():
             os.chdir(request.directory)
-            made, notes = _packed(request)
+            wanted, notes = reproduce.job_of(request)
+            made = reproduce.packed(wanted, request, _Told())
     except PackError as error:
         _tell("failed", {"error": str(error), "hint": error.hint})
         return 1
@@ -72,9 +78,3 @@ def main() -> int:
         "slices": [one.name for one in made.slices], "notes": [*notes, *made.notes], "warnings": made.warnings,
     })  # fmt: skip
     return 0
-
-
-def _packed(request: Request) -> tuple[Packed, tuple[str, ...]]:
-    config, home = job.with_project(request.config)
-    wanted, notes = job.job_of(config, request.limit, home=home or request.home, beside=request.beside)
-    return pack.pack(wanted, _Told()), notes

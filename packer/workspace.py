@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packer import boot, config
+from packer import boot, config, libraries
 from packer.config import Config
 from packer.errors import UsageError
 
@@ -21,6 +21,11 @@ _ONLY_OF_TOOLS = ("entry", "module", "console_script", "tool", "output")
 
 _OF_EACH = ("inputs", "requirement", "constraint", "include", "accept", "exclude", "profile_run")
 """What tools that become one archive add up."""
+
+_OF_LOCKS = (
+    "lock", "abis", "arch", "index_url", "extra_index_url", "find_links", "no_index", "level_wheels",
+)  # fmt: skip
+"""What decides of a lock, and has to be the same for all tools."""
 
 _WHAT_RUNS = ("entry", "module", "console_script", "tool")
 
@@ -41,8 +46,10 @@ class Workspace:
 
     path: Path
     tools: tuple[Tool, ...]
-    pins: Mapping[str, Any]
-    """``[libraries]``, as :mod:`packer.libraries` reads it."""
+    pins: Mapping[str, str]
+    """``[libraries]``: what compiled libraries have to be."""
+    whole: bool
+    """No tool of the file was left out."""
 
     @property
     def directory(self) -> Path:
@@ -72,8 +79,28 @@ def read(path: Path, names: Sequence[str] = (), spoken: Config | None = None) ->
         directory = _text("output", document.get("output", "."))
         found = [_tool(name, one, path.parent, directory, spoken or Config()) for name, one in chosen]
         _refuse_one_output(found)
-        pins = config.table("[libraries]", document.get("libraries", {}))
-    return Workspace(path, tuple(found), pins)
+        pins = libraries.pins(document.get("libraries", {}))
+    return Workspace(path, tuple(found), pins, not names)
+
+
+def requirements(said: Workspace) -> Config:
+    """Give what one lock for all tools is made from: what they share, and what each of them asks for.
+
+    :raises UsageError: if they do not share a lock, or slices.
+    """
+    first, *others = [one.config for one in said.tools]
+    for field in _OF_LOCKS:
+        for name, one in zip([tool.name for tool in said.tools[1:]], others, strict=True):
+            if getattr(one, field) != getattr(first, field):
+                raise UsageError(
+                    f"{said.path}: {said.tools[0].name} and {name} do not have the same {field.replace('_', '-')}",
+                    hint="one lock is for all tools: write it below [settings]",
+                )
+    summed: dict[str, Any] = {
+        field: tuple(dict.fromkeys(item for one in (first, *others) for item in getattr(one, field)))
+        for field in ("inputs", "requirement", "constraint")
+    }
+    return replace(first, **summed)
 
 
 def _tools(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Config]:

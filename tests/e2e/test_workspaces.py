@@ -8,9 +8,11 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from support import index
+from support.elf import elf
 from support.packing import Place, run_program, wait_for, watched
 
-from packer import inspect
+from packer import inspect, lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,17 +137,79 @@ def test_one_archive_is_every_tool_by_its_name(place: Place, shelf: Path, offlin
     assert ran(place, "dist/kit", "a") == ran(place, "dist/two", "a") == (0, "hello a\n", "")
 
 
-def test_pins_that_nobody_can_check_are_no_archive(two: Place) -> None:
-    """Or those that do not hold: nothing is written before they are looked at."""
-    tools(two, TWO, "[libraries]\nopenssl = '0.0.1'")
-    ended = two.run("fat", "--workspace")
-    if "this packer does not read libraries" in ended.stderr:
-        assert ended.whole == (
-            1, "", "packer: [libraries]: this packer does not read libraries\npacker: hint: get a newer packer\n"
-        )  # fmt: skip
-        assert not (two.work / "one").exists()
-    else:  # a script has none
-        assert ended.status == 0, ended.stderr
+@pytest.fixture
+def pair(place: Place) -> Place:
+    """Tools with another library each."""
+    goods = place.work / "goods"
+    goods.mkdir()
+    files: dict[str, bytes] = {}
+    for name, soname in (("one", "libx.so.1"), ("two", "libx.so.2")):
+        files = {"p.libs/libx.so.1": elf(soname=soname)}
+        index.wheel(goods, f"p-{name}", tag="py3-none-manylinux_2_17_x86_64", files=files)
+        source = {f"{name}.py": f"import sys\ndef main(): print('{name}', *sys.argv[1:])\n"}
+        index.wheel(goods, name, files=source, scripts=[f"{name}={name}:main"], requires=[f"p-{name}"])
+    settings = SETTINGS.replace("no-index", 'find-links = ["goods"]\nno-index')
+    text = "".join(f'[tools.{name}]\nrequirements = ["{name}"]\n' for name in ("one", "two"))
+    (place.work / "tools.toml").write_text(f'lock = "pylock.toml"\n{settings}\n{text}')
+    return place
+
+
+def test_one_lock_is_for_all_and_each_gets_its_part_of_it(pair: Place) -> None:
+    names = ["one", "p-one", "p-two", "two"]
+    said = json.loads(pair.packed("lock", "--workspace", "work/tools.toml", "--json", cwd=pair.root).stdout)
+    assert [one["name"] for one in said["packages"]] == names
+    digest = lock.digest(pair.work / "pylock.toml")
+    pair.packed("fat", "--workspace", "-q")
+    for name in ("one", "two"):
+        manifest = inspect.describe(pair.work / name)["manifest"]
+        assert manifest["lock"] == digest
+        assert {wheel["name"] for wheel in manifest["slices"][0]["distributions"]} == {name, f"p-{name}"}
+        assert ran(pair, name, "a") == (0, f"{name} a\n", "")
+    assert pair.packed("lock", "--workspace").stdout == "pylock.toml: as it was\n"
+    text = (pair.work / "tools.toml").read_text()
+    (pair.work / "tools.toml").write_text(text.replace('lock = "pylock.toml"\n', ""))
+    for words, said in (
+        (("--workspace",), "tools.toml: it names no lock\npacker: hint: write lock = \"pylock.toml\" at its beginning"),
+        (
+            ("x", "--workspace"),
+            "--workspace and requirements: the file says what is locked\npacker: hint: write them into it",
+        ),
+    ):  # fmt: skip
+        assert pair.run("lock", *words).whole == (2, "", f"packer: {said}\n")
+    (pair.work / "tools.toml").write_text(f'{text}[tools.four]\nabis = "cp39"\nrequirements = ["one"]\n')
+    said = "tools.toml: one and four do not have the same abis"
+    hint = "one lock is for all tools: write it below [settings]"
+    assert pair.run("lock", "--workspace").whole == (2, "", f"packer: {said}\npacker: hint: {hint}\n")
+
+
+def test_libraries_are_what_was_pinned_or_nothing_is_written(pair: Place) -> None:
+    text = (pair.work / "tools.toml").read_text().replace('lock = "pylock.toml"\n', "")
+    (pair.work / "tools.toml").write_text(f'{text}[libraries]\n"p.libs/*" = "same"\nlibx = "1.*"\nliby = "2"\n')
+    ended = pair.run("fat", "--workspace")
+    assert (ended.status, ended.stdout) == (1, "")
+    lines = ended.stderr.splitlines()
+    assert [line.split(":")[1:3] for line in lines[:2]] == [
+        [f" {name}", " libx"] for name in ("one", "two")
+    ]  # fmt: skip
+    assert "1.* is wanted, found an unknown version in p.libs/libx.so.1 of p_one-1.0" in lines[0]
+    assert lines[2:] == ["packer: 2 of 2 were not packed: one, two"]
+    (pair.work / "tools.toml").write_text(f'{text}[libraries]\n"p.libs/*" = "same"\nliby = "2"\n')
+    ended = pair.run("fat", "--workspace", "--json")
+    told = json.loads(ended.stdout)
+    (problem,) = told["problems"]
+    assert problem.startswith("p.libs/*: the same everywhere is wanted, found of p.libs/libx.so.1 ")
+    slices = [f"{name} cp311-manylinux_2_17_x86_64" for name in ("one", "two")]
+    assert f"p_one-1.0 ({slices[0]})" in problem
+    assert f"p_two-1.0 ({slices[1]})" in problem
+    assert (ended.status, told["unmatched"]) == (1, ["liby"])
+    assert ended.stderr.splitlines() == [
+        "packer: warning: tools.toml: liby: there is no such library in any of them", f"packer: {problem}",
+        "packer: no archive was written: together they are not what [libraries] asks for",
+        "packer: 2 of 2 were not packed: one, two",
+    ]  # fmt: skip
+    assert not any((pair.work / name).exists() for name in ("one", "two"))
+    pair.packed("fat", "--workspace", "two", "-q")
+    assert ran(pair, "two") == (0, "two\n", "")
 
 
 def test_an_interrupt_ends_all(two: Place) -> None:

@@ -194,6 +194,11 @@ def test_only_files_are_fetched_and_each_once(tmp_path: Path, shop: tuple[Path, 
 def test_what_was_asked_for_is_what_counts(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
     (found,) = take(tmp_path, "App[more]>=1", "two ; python_version < '3'")
     assert [wheel.distribution for wheel in found.wheels if wheel.requested] == ["app"]
+    assert {wheel.distribution for wheel in found.wheels} == {"app", "two", "four"}
+    (part,) = take(tmp_path, "app")  # as a program of several that share a lock
+    assert {wheel.distribution for wheel in part.wheels} == {"app", "two"}
+    (part,) = take(tmp_path, "four")
+    assert [(wheel.distribution, wheel.requested) for wheel in part.wheels] == [("four", True)]
     with pytest.raises(PackError, match=r"pylock\.toml has no missing") as caught:
         take(tmp_path, "missing>1")
     assert "packer lock missing>1" in caught.value.hint

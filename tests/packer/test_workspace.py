@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from support import archives
 
-from packer import pins, share, workspace
+from packer import share, workspace
 from packer.config import Config
-from packer.errors import PackError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from packer.errors import UsageError
 
 WHOLE = """\
 output = "dist"
@@ -99,6 +93,7 @@ def test_tools_are_chosen_by_name_and_the_command_line_wins(tmp_path: Path) -> N
         ("[settings]\noutput = 'x'\n[tools.x]", "[settings] output: that is for each tool to say", ""),
         ("output = 3\n[tools.x]", "output: must be a string, is 3", ""),
         ("libraries = 3\n[tools.x]", "[libraries]: must be a table, is 3", ""),
+        ("libraries = {a = 3}\n[tools.x]", "[libraries] a: must be a string, is 3", ""),
         ("[tools.x]\noutput = 'y'\n[tools.y]", "[tools.y] output: {}/y is where x goes", ""),
         ("as-one = ''\n[tools.x]", "as-one: must be a string, is ''", ""),
         ("as-one = 'a b'\n[tools.x]", "not a tool's name: 'a b': it must be able to name a file and a command", ""),
@@ -132,14 +127,12 @@ def test_a_file_that_is_not_there_or_no_toml(tmp_path: Path) -> None:
         workspace.read(written(tmp_path, "= 1"))
 
 
-def test_a_lock_is_for_all_if_this_packer_knows_locks(tmp_path: Path) -> None:
+def test_a_lock_is_for_all(tmp_path: Path) -> None:
     path = written(tmp_path, "lock = 'pylock.toml'\n[tools.x]\n[tools.y]")
-    if "lock" in {field.name for field in fields(Config)}:
-        locks = {getattr(one.config, "lock", None) for one in workspace.read(path).tools}
-        assert locks == {Path("pylock.toml")}
-    else:
-        with pytest.raises(UsageError, match=r"tools\.toml: lock: there is no such key"):
-            workspace.read(path)
+    assert {one.config.lock for one in workspace.read(path).tools} == {Path("pylock.toml")}
+    path = written(tmp_path, "lock = 'pylock.toml'\n[settings]\nlock = 'another.toml'\n[tools.x]")
+    with pytest.raises(UsageError, match=r"lock and \[settings\] lock: only one of them can be"):
+        workspace.read(path)
 
 
 def test_tools_become_one(tmp_path: Path) -> None:
@@ -199,32 +192,3 @@ def test_archives_that_share_nothing(tmp_path: Path) -> None:
         archives.write(tmp_path / name, tmp_path / f"{name}.d", {"app.py": name}, tags=tags)
     shared = share.measure([tmp_path / "one", tmp_path / "two"])
     assert (shared["layers"], shared["slices"], shared["files"]["again"]) == ([], [], 0)
-
-
-# [libraries] ------------------------------------------------------------------------------------------------------
-
-
-def test_pins_are_asked_of_the_module_that_reads_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[object, ...]] = []
-
-    class Libraries(ModuleType):
-        @staticmethod
-        def of_archive(path: Path, cache: object = None) -> dict[str, Sequence[str]]:
-            asked.append((path, cache is not None))
-            return {"cp39": ("a library",)}
-
-        @staticmethod
-        def check(pins: object, found: object) -> tuple[str, ...]:
-            asked.append((pins, found))
-            return ("a drift",)
-
-    monkeypatch.setitem(sys.modules, "packer.libraries", Libraries("packer.libraries"))
-    found = pins.libraries(tmp_path)
-    assert pins.check({"openssl": "3"}, {"http": found}) == ("a drift",)
-    assert asked == [(tmp_path, True), ({"openssl": "3"}, {"http cp39": ("a library",)})]
-
-
-def test_a_packer_that_reads_no_libraries_does_not_pass_over_pins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "packer.libraries", None)
-    with pytest.raises(PackError, match=r"\[libraries\]: this packer does not read libraries"):
-        pins.module()
