@@ -19,6 +19,7 @@ from packer import (
     cli_lock,
     cli_matrix,
     cli_profile,
+    cli_sbom,
     cli_store,
     cli_workspace,
     signals,
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_patches(commands)
     _add_runtime(commands)
     cli_libraries.add(commands)
+    cli_sbom.add(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
     cli_hosts.add(commands)
