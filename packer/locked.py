@@ -149,9 +149,14 @@ def _fetch(
         return
     # pip starts anew after each build: wheels are fetched when there is none left
     sources_first = sorted(picks, key=lambda one: one.is_wheel)
+    known = lock.texts("yanked")
+    asked = tuple(
+        (one.name, one.file, one.index) for one in sources_first
+        if one.file not in known and one.address.startswith("http")
+    )  # fmt: skip
     words = tuple(f"{one.name} @ {one.address}#sha256={one.sha256}" for one in sources_first)
     try:
-        resolve.fetch(replace(requests, requirements=words), target, builder, run)
+        resolve.fetch(replace(requests, requirements=words, locked=asked), target, builder, run)
     except resolve.FileError as error:
         raise _failure(lock, picks, target, error) from None
 
@@ -170,6 +175,10 @@ def _failure(lock: Lock, picks: Sequence[Pick], target: Target, error: resolve.F
             f"{lock.path} says SHA-256 {one.sha256}, and it has {failed['found']}",
             f"do not use it before you know why: somebody changed the file at {one.address}, or the lock; {upgrade}",
         )
+    if failed["why"] == "yanked":
+        why = f": {failed['found']}" if failed["found"] else ""
+        hint = f"{upgrade}; {one.name}=={one.version} locked again, or --no-index, which asks nobody, takes this one"
+        return PackError(f"{target.name}: {one}: {one.file} was yanked{why}", hint)
     if failed["why"] == "gone":
         return PackError(f"{target.name}: {one}: {one.file} is gone: there is nothing at {one.address}", upgrade)
     return PackError(f"{target.name}: {one}: cannot fetch {one.address}: {failed['why']}", "is the network there?")

@@ -238,6 +238,7 @@ def test_a_yanked_version_is_left(shelf: Path) -> None:
         again, notes = make(shelf, requests=Requests(("app==1.0",), index_url=url))
         assert versions(again) == ["app 1.0"]
         assert notes == ("app 1.0 was yanked: it eats files; it is required as it is",)
+        assert again.texts("yanked") == (old.name,)
 
 
 # As of ------------------------------------------------------------------------------------------------------------
