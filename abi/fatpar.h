@@ -28,6 +28,7 @@
 #define MAX_LINKS 0x100000
 #define MAX_TOOLS 256
 #define MAX_LAUNCHERS 8
+#define MAX_SUMMARY 0x10000       /* bytes of the summary */
 #define MAX_PATH 1024             /* bytes of a path inside a layer or view, without the NUL */
 #define MAX_NAME 255              /* bytes of one component of such a path */
 
@@ -79,7 +80,8 @@ enum section_id {
 	SECTION_LINKS = 9,
 	SECTION_TOOLS = 10,
 	SECTION_LAUNCHERS = 12,
-	SECTION_MANIFEST = 13     /* JSON */
+	SECTION_MANIFEST = 13,    /* JSON */
+	SECTION_SUMMARY = 14      /* lines of text out of the manifest, for readers that know no JSON */
 };
 
 enum encoding { ENCODING_STORED = 0, ENCODING_ZSTD = 1 };

@@ -146,6 +146,12 @@ archiveblob(struct archive *ar, uint32_t index, uint8_t *buf)
 	return ARCHIVE_OK;
 }
 
+const char *
+archivezstd(void)
+{
+	return ZSTD_versionString();
+}
+
 enum archive_status
 archivefront(struct archive *ar)
 {
@@ -191,6 +197,7 @@ readsection(struct archive *ar, const struct section *s, uint32_t i)
 		[SECTION_TOOLS] = {(const void **)&ar->tools, &ar->tool_count, sizeof(*ar->tools), MAX_TOOLS},
 		[SECTION_LAUNCHERS] = {(const void **)&ar->launchers, &ar->launcher_count, sizeof(*ar->launchers), MAX_LAUNCHERS},
 		[SECTION_MANIFEST] = {(const void **)&ar->manifest, &ar->manifest_size, 1, MAX_INDEX},
+		[SECTION_SUMMARY] = {(const void **)&ar->summary, &ar->summary_size, 1, MAX_SUMMARY},
 	};
 	const struct table *t = s->id < COUNTOF(tables) ? &tables[s->id] : NULL;
 	uint8_t *data;

@@ -43,6 +43,9 @@ struct archive {
 	uint32_t launcher_count;
 	const char *manifest;
 	uint32_t manifest_size;
+	/* lines, which nothing ends; nobody has checked what is in them */
+	const char *summary;
+	uint32_t summary_size;
 };
 
 /* read the trailer: all that a warm launch needs; the descriptor stays the caller's */
@@ -67,6 +70,9 @@ const char *archivestring(const struct archive *, uint32_t ref);
 
 /* the blob's bytes as stored, into a buffer of stored_size bytes; ARCHIVE_DAMAGED if cut short */
 enum archive_status archiveblob(struct archive *, uint32_t blob, uint8_t *);
+
+/* version of the zstd that decodes */
+const char *archivezstd(void);
 
 /* check the digest of what stands before the blobs */
 enum archive_status archivefront(struct archive *);

@@ -82,6 +82,30 @@ listname(const struct archive *ar, const char *before, uint32_t ref)
 	printf("%s%s\n", before, name);
 }
 
+static void
+listabout(const char *line, size_t size)
+{
+	char *raw CLEANUP(freemem) = xasprintf("%.*s", (int)size, line);
+	char *text CLEANUP(freemem) = printable(raw, '\0');
+
+	printf("about %s\n", text);
+}
+
+/* what the manifest says of the archive as a whole: each line behind a word, so that it cannot pass for one of ours */
+static void
+listsummary(const struct archive *ar)
+{
+	const char *line, *end;
+	uint32_t at, size;
+
+	for (at = 0; at < ar->summary_size; at += size + 1) {
+		line = ar->summary + at;
+		end = memchr(line, '\n', ar->summary_size - at);
+		size = end ? (uint32_t)(end - line) : ar->summary_size - at;
+		listabout(line, size);
+	}
+}
+
 static int
 list(const struct archive *ar)
 {
@@ -91,6 +115,7 @@ list(const struct archive *ar)
 
 	hexof(ar->trailer.id, DIGEST_SIZE, id);
 	printf("archive %s, %llu bytes\n", id, (unsigned long long)ar->file_size);
+	listsummary(ar);
 	for (i = 0; i < ar->tool_count; i++)
 		listname(ar, "tool ", ar->tools[i].name);
 	for (i = 0; i < ar->slice_count; i++) {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from packer import blobs, facts, front, layout, native, pairs, reader
+from packer import blobs, facts, front, layout, moment, native, pairs, reader
 from packer.blobs import Level
 from packer.files import replacing
 from packer.model import EntryKind, Layer, Need, Slice, Tool
@@ -30,9 +30,9 @@ _INDEX_LEVEL = 19
 
 _SECTIONS = {
     "strings": 1, "refs": 2, "blob": 3, "content": 4, "entry": 5, "layer": 6, "need": 7, "slice": 8, "link": 9,
-    "tool": 10, "launcher": 12, "manifest": 13,
+    "tool": 10, "launcher": 12, "manifest": 13, "summary": 14,
 }  # fmt: skip
-_NOT_CRITICAL = {"manifest"}
+_NOT_CRITICAL = {"manifest", "summary"}
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def _index(
         _add_slice(tables, one)
     for tool in tools:
         tables.add("tool", name=tables.string(tool.name), kind=tool.kind.value, target=tables.string(tool.target))
-    raw = _assemble(tables, json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
+    stated = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    raw = _assemble(tables, stated, native.encoded("".join(f"{line}\n" for line in moment.lines(manifest))))
     return _Index(compress_index(raw), len(raw))
 
 
@@ -219,7 +220,7 @@ def _add_layer(tables: _Tables, layer: Layer) -> int:
     return tables.layers[_identity(layer)]
 
 
-def _assemble(tables: _Tables, manifest: bytes) -> bytes:
+def _assemble(tables: _Tables, manifest: bytes, summary: bytes) -> bytes:
     """Head, section directory, sections."""
     strings = b"".join(raw + b"\0" for raw in tables.strings)
     refs = b"".join(value.to_bytes(4, "little") for value in tables.refs)
@@ -229,6 +230,7 @@ def _assemble(tables: _Tables, manifest: bytes) -> bytes:
         if table:
             bodies.append((kind, b"".join(table), len(table[0])))
     bodies.append(("manifest", manifest, 1))
+    bodies += [("summary", summary, 1)] if summary else []
     head = native.record("index_head", {"magic": b"FPIX", "section_count": len(bodies)})
     offset = _aligned(len(head) + len(bodies) * native.ffi().sizeof("struct section"))
     directory, data = [head], []

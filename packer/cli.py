@@ -8,17 +8,26 @@ import io
 import os
 import signal
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_hosts, cli_libraries, cli_lock, cli_matrix, cli_profile, cli_store
+from packer import (
+    cli_hosts,
+    cli_libraries,
+    cli_lock,
+    cli_matrix,
+    cli_profile,
+    cli_sbom,
+    cli_store,
+    cli_workspace,
+    signals,
+)
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from types import FrameType
+    from collections.abc import Mapping, Sequence
 
     from packer.config import Config
     from packer.pack import Packed
@@ -49,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _ended_by_signals():
+        with signals.ending():
             options = _parse(arguments)
             status: int = options.run(options)
             print(end="", flush=True)
@@ -80,26 +89,6 @@ def _forget_output() -> None:
 def _complain(message: str, hint: str = "") -> None:
     for line in (f"{message}\nhint: {hint}" if hint else message).splitlines():
         print(f"packer: {line}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that it can clean up, which no further one disturbs."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for one in before:
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {one: signal.getsignal(one) for one in numbers if signal.getsignal(one) not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -155,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_patches(commands)
     _add_runtime(commands)
     cli_libraries.add(commands)
+    cli_sbom.add(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
     cli_hosts.add(commands)
@@ -247,8 +237,8 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "fat",
         help="pack a program",
         description="Pack a program: requirements, a project directory or a script go in, one executable file comes\n"
-        "out. Without any, the project in the working directory is packed. All options but --timeout, --json and\n"
-        "--quiet can stand in [tool.packer] of its pyproject.toml, under the same names.",
+        "out. Without any, the project in the working directory is packed. All options but --timeout, --json,\n"
+        "--quiet and --verify-reproducible can stand in [tool.packer] of its pyproject.toml, under the same names.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     fat.set_defaults(run=_fat)
@@ -303,6 +293,11 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     out = fat.add_argument_group("output")
     out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
     out.add_argument(
+        "--verify-reproducible", action="store_true",
+        help="pack twice, the second time elsewhere, with nothing cached, as another locale, time zone and mask; write "
+        "the archive only if both are the same, else name the first difference",
+    )  # fmt: skip
+    out.add_argument(
         "--bytecode", choices=("all", "used", "none"),
         help="whose bytecode is packed: of all modules, of those that --profile-run or --profile tells, or of none; "
         "what is not packed is made on the host when it is first imported (default: none; used with --profile-run or "
@@ -334,6 +329,10 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--plain-imports", action="store_true", default=None,
         help="bring no table of modules: each is looked for in directories, as in a virtual environment",
     )  # fmt: skip
+    out.add_argument(
+        "--label", action="append", metavar="NAME=TEXT",
+        help="state it in the archive, for those who find it: packer inspect and FATPAR=list show it; may be repeated",
+    )  # fmt: skip
     effort = out.add_mutually_exclusive_group()
     effort.add_argument(
         "--fast", action="store_true", default=None, help="compress less: quick to pack, about a third larger"
@@ -343,6 +342,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     out.add_argument("--json", action="store_true", help="print what came of it as JSON")
     out.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    cli_workspace.add(fat)
 
 
 def _add_what(fat: argparse.ArgumentParser) -> None:
@@ -386,36 +386,41 @@ def seconds(text: str) -> float:
 
 
 def _fat(options: argparse.Namespace) -> int:
-    from packer import pack, progress
-    from packer.job import job_of
+    from packer import progress, reproduce
+    from packer.packchild import Request
 
-    job, notes = job_of(config_of(options), options.timeout)
+    if options.workspace is not None:
+        return cli_workspace.pack(options, spoken(options))
+    if options.jobs is not None:
+        raise UsageError("-j is for --workspace: one archive is packed on all processors anyway")
+    request = Request(Path.cwd(), spoken(options), None, (), options.timeout, options.verify_reproducible)
+    job, notes = reproduce.job_of(request)
     if not options.quiet:
         for note in notes:
             print(f"packer: {note}", file=sys.stderr)
     with progress.showing(quiet=options.quiet) as bar:
-        packed = pack.pack(job, bar)
+        packed = reproduce.packed(job, request, bar)
     _report(options, packed)
     return 0
 
 
-def config_of(options: argparse.Namespace) -> Config:
-    """Give what the command line says and, where it names nothing to pack or one project, what the project says."""
-    from packer.config import Config, merge, read
-    from packer.job import project_of
+def config_of(options: argparse.Namespace) -> tuple[Config, Path | None]:
+    """Give what the command line says and, where it names nothing to pack or one project, what the project says.
+
+    :return: also the directory of the latter.
+    """
+    from packer.job import with_project
+
+    return with_project(spoken(options))
+
+
+def spoken(options: argparse.Namespace) -> Config:
+    """Give what the command line says."""
+    from packer.config import Config
 
     said: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Config)}
     lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
-    spoken = Config(**{name: value for name, value in said.items() if value is not None} | lists)
-    if spoken.requirement or len(spoken.inputs) > 1:
-        return spoken
-    project = project_of(spoken.inputs[0]) if spoken.inputs else Path()
-    written = read(project) if project else None
-    if written is None:
-        return spoken
-    if not spoken.inputs and not written.inputs:
-        written = replace(written, inputs=(str(project),))
-    return merge(spoken, written)
+    return Config(**{name: value for name, value in said.items() if value is not None} | lists)
 
 
 def _report(options: argparse.Namespace, packed: Packed) -> None:

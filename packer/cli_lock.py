@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from packer.config import Config
     from packer.lock import Changes, Lock
 
 EPILOG = """examples:
@@ -51,6 +52,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "-o", "--output", type=Path, dest="lock", metavar="PYLOCK.toml",
         help="the lock to write, or to write again (default: pylock.toml)",
     )  # fmt: skip
+    lock.add_argument(
+        "--workspace", nargs="?", const="tools.toml", type=Path, metavar="FILE.toml",
+        help="lock what the tools of a file ask for together (default: tools.toml)",
+    )  # fmt: skip
     which = lock.add_argument_group("which versions")
     which.add_argument(
         "--as-of", metavar="DATE",
@@ -82,20 +87,27 @@ def _seconds(text: str) -> float:
     return seconds(text)
 
 
+def _config(options: argparse.Namespace) -> Config:
+    from packer import cli, cli_workspace
+
+    if options.workspace is None:
+        return cli.config_of(options)[0]
+    return cli_workspace.locking(options.workspace, cli.spoken(options))
+
+
 def _lock(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from packer import files, job, lock, locking, progress
-    from packer.cli import config_of
 
-    config = config_of(options)
+    config = _config(options)
     path = config.lock or Path(lock.NAME)
     lock.refuse_name(path)
     files.refuse_unwritable(path)
     old = lock.read(path) if path.exists() else None
     wanted, notes = job.locking_of(config, path, old)
     upgrade = None if options.upgrade_all else locking.refuse_unknown(old, path, options.upgrade)
-    requests = replace(wanted.requests, as_of=job.moment(options.as_of) if options.as_of else "")
+    requests = replace(wanted.requests, as_of=job.as_of(options.as_of) if options.as_of else "")
     if not options.quiet:
         for note in notes:
             print(f"packer: {note}", file=sys.stderr)

@@ -5,6 +5,7 @@ For a project that packs itself; the command line wins, option by option.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import sys
@@ -19,7 +20,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 _T = TypeVar("_T")
@@ -64,6 +65,8 @@ class Config:
     plain_imports: bool | None = None
     fast: bool | None = None
     small: bool | None = None
+    label: tuple[str, ...] = ()
+    """``NAME=TEXT``."""
     output: Path | None = None
 
 
@@ -71,10 +74,17 @@ _ENTRIES = ("entry", "module", "console_script")
 
 
 def merge(spoken: Config, written: Config) -> Config:
-    """Take from ``written`` what the command line did not say; of the ways to name what runs only one counts."""
+    """Take from ``written`` what the command line did not say; of the ways to name what runs only one counts.
+
+    Labels are said one by one.
+    """
     said = {field.name for field in fields(Config) if getattr(spoken, field.name) not in (None, ())}
     if said & {*_ENTRIES, "tool"}:
         said |= {*_ENTRIES, "tool"}
+    if spoken.label and written.label:  # each by its own name
+        names = {word.partition("=")[0] for word in spoken.label}
+        more = tuple(word for word in written.label if word.partition("=")[0] not in names)
+        spoken = replace(spoken, label=(*spoken.label, *more))
     taken = {field.name: getattr(written, field.name) for field in fields(Config) if field.name not in said}
     return replace(spoken, **taken)
 
@@ -87,35 +97,70 @@ def read(directory: Path) -> Config | None:
     :raises UsageError: if it is not TOML, or its ``[tool.packer]`` has a key or value that makes no sense.
     """
     path = directory / "pyproject.toml"
+    document = load(path)
+    if document is None:
+        return None
+    with naming(path):
+        values = table("[tool.packer]", table("[tool]", document.get("tool", {})).get("packer", {}))
+        return settings("[tool.packer]", values, directory)
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """Read a TOML file; ``None`` if it is not there.
+
+    :raises UsageError: if it cannot be read, or is not TOML.
+    """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    values: dict[str, Any] = {}
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name before mistakes that are found in it."""
     try:
-        for key, value in _table("[tool.packer]", _table("[tool]", document.get("tool", {})).get("packer", {})).items():
-            field = _field(key)
-            values[field] = _READERS[field](f"[tool.packer] {key}", value, directory)
-        ways = [field.replace("_", "-") for field in _ENTRIES if field in values]
-        if len(ways) > 1:
-            raise UsageError(f"[tool.packer] {' and '.join(ways)}: only one of them can say what runs")
+        yield
     except UsageError as error:
         raise UsageError(f"{path}: {error}", error.hint) from None
+
+
+def settings(where: str, written: Mapping[str, object], directory: Path) -> Config:
+    """Read a table that has options of ``packer fat`` as its keys.
+
+    :param where: what the table is called, ``[tool.packer]``.
+    :raises UsageError: if a key or value makes no sense.
+    """
+    known = keys()
+    values: dict[str, Any] = {}
+    for key, value in written.items():
+        refuse_unknown(where, key, known)
+        values[known[key]] = _READERS[known[key]](f"{where} {key}", value, directory)
+    ways = [field.replace("_", "-") for field in _ENTRIES if field in values]
+    if len(ways) > 1:
+        raise UsageError(f"{where} {' and '.join(ways)}: only one of them can say what runs")
     return Config(**values)
 
 
-def _field(key: str) -> str:
+def keys() -> dict[str, str]:
+    """Give the field of each key."""
     known = {field.name.replace("_", "-"): field.name for field in fields(Config)}
     known["requirements"] = known.pop("inputs")  # they have no option
+    known["labels"] = known.pop("label")
+    return known
+
+
+def refuse_unknown(where: str, key: str, known: Iterable[str]) -> None:
+    """Name the key that was probably meant."""
+    known = sorted(known)
     if key not in known:
         near = difflib.get_close_matches(key, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-        raise UsageError(f"[tool.packer] {key}: there is no such key", hint)
-    return known[key]
+        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        raise UsageError(f"{where} {key}: there is no such key".lstrip(), hint)
 
 
 def _expect(kind: type[_T], name: str, key: str, value: object) -> _T:
@@ -124,7 +169,8 @@ def _expect(kind: type[_T], name: str, key: str, value: object) -> _T:
     return value
 
 
-def _table(key: str, value: object) -> dict[str, Any]:
+def table(key: str, value: object) -> dict[str, Any]:
+    """Take a value that must be a table."""
     return _expect(dict, "a table", key, value)
 
 
@@ -168,8 +214,8 @@ def _includes(key: str, value: object, directory: Path) -> tuple[str, ...]:
     return tuple(map(str, _paths(key, value, directory)))
 
 
-def _tools(key: str, value: object, directory: Path) -> tuple[str, ...]:
-    return tuple(f"{name}={_text(f'{key}.{name}', entry, directory)}" for name, entry in _table(key, value).items())
+def _named(key: str, value: object, directory: Path) -> tuple[str, ...]:
+    return tuple(f"{name}={_text(f'{key}.{name}', entry, directory)}" for name, entry in table(key, value).items())
 
 
 _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
@@ -186,7 +232,7 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "entry": _text,
     "module": _text,
     "console_script": _text,
-    "tool": _tools,
+    "tool": _named,
     "index_url": _text,
     "extra_index_url": _texts,
     "find_links": _places,
@@ -202,5 +248,6 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "plain_imports": _flag,
     "fast": _flag,
     "small": _flag,
+    "label": _named,
     "output": _path,
 }

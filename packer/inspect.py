@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from packer import facts, native, signature
+from packer import facts, moment, native, signature
 from packer.errors import PackError
 from packer.model import EntryKind, LayerKind, NeedKind, ToolKind
 from packer.reader import Archive, check, reading
@@ -109,6 +109,7 @@ def table(described: dict[str, Any]) -> str:
         *([f"launchers: {launchers}, behind a shell front"] if launchers else []),
         f"tools: {', '.join(tool['name'] for tool in described['tools'])}",
         f"blobs: {described['stored_blobs']:,} bytes, {described['raw_blobs']:,} unpacked",
+        *moment.lines(described["manifest"]),
         *_signed(described["signature"]),
     ]
     for one in described["slices"]:

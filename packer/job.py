@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from packer import boot, facts, lazy, profile, sources, targets
+from packer import boot, facts, lazy, lock, moment, profile, sources, targets
 from packer.blobs import Level
+from packer.config import merge, read
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
 from packer.requests import Requests
@@ -36,9 +37,29 @@ _NO_PATH = re.compile(r"[\w+-]+:/|[^/]+@")
 """A URL, or a requirement at one (``name @ URL``)."""
 
 
-def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
+def with_project(spoken: Config) -> tuple[Config, Path | None]:
+    """Add what a project says, where one is all that is named, or nothing is.
+
+    :return: also the project's directory, if it says something.
+    """
+    if spoken.requirement or len(spoken.inputs) > 1:
+        return spoken, None
+    project = project_of(spoken.inputs[0]) if spoken.inputs else Path()
+    written = read(project) if project else None
+    if written is None:
+        return spoken, None
+    if not spoken.inputs and not written.inputs:
+        written = replace(written, inputs=(str(project),))
+    return merge(spoken, written), project
+
+
+def job_of(
+    config: Config, timeout: float, *, home: Path | None = None, beside: Collection[Path] = ()
+) -> tuple[Job, tuple[str, ...]]:
     """Decide what is packed.
 
+    :param home: the directory of the file that says what is packed; its revision is stated if no project is packed.
+    :param beside: what is written to this directory or elsewhere by who runs this, and is no change of it.
     :return: the job, and what the user should know of what was filled in.
     :raises UsageError: if a word is wrong, or they contradict each other.
     """
@@ -77,6 +98,11 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         trim=bool(config.trim),
         table=not config.plain_imports,
         accept=frozenset(map(canonicalize_name, config.accept)),
+        project=script or next(filter(None, map(project_of, config.inputs)), home),
+        beside=tuple(beside),
+        lock_digest=lock.digest(config.lock) if config.lock else "",
+        epoch=moment.epoch(),
+        labels=moment.labels(config.label),
     )  # fmt: skip
     return job, (*selection.notes, *(locked.notes if locked else ()), *unchecked)
 
@@ -98,7 +124,7 @@ def locking_of(config: Config, path: Path, old: Lock | None) -> tuple[Wanted, tu
     return Wanted(requests_of(config, requirements, selection.targets), selection.targets, path, old), selection.notes
 
 
-def moment(text: str) -> str:
+def as_of(text: str) -> str:
     """Read a date, which means its first moment in UTC, or a time; one without a zone is in UTC, too.
 
     :raises UsageError: if it is neither, or this pip cannot choose by it.
@@ -129,8 +155,6 @@ def _lock(config: Config) -> Lock | None:
         raise UsageError(
             "--lock and --level-wheels: a lock has one wheel for CPUs of all levels", hint="pack without a lock"
         )
-    from packer import lock
-
     return lock.read(config.lock)
 
 

@@ -100,6 +100,8 @@ class Pick:
     """URL."""
     sha256: str
     directory: Path | None = None
+    index: str = ""
+    """URL of the index that had it; empty: the lock does not tell, or it is from none."""
 
     @property
     def is_wheel(self) -> bool:
@@ -265,7 +267,7 @@ def _pick(lock: Lock, target: Target, package: Package, source: _Source) -> Pick
     known = {key.lower(): value.lower() for key, value in source.hashes.items()}
     if not re.fullmatch("[0-9a-f]{64}", known.get("sha256", "")):
         raise PackError(f"{where}: {file} has no SHA-256, but {', '.join(known)}", hint="lock again")
-    return Pick(package.name, version, file, address, known["sha256"])
+    return Pick(package.name, version, file, address, known["sha256"], index=package.index or "")
 
 
 def _address(lock: Lock, source: PackageArchive | PackageWheel | PackageSdist, where: str) -> str:

@@ -55,7 +55,8 @@ def take(
 ) -> tuple[Resolution, ...]:
     """Fetch what the lock has for every target, and build what it has as source; parameters as of ``resolve``.
 
-    :param requests: which of the lock's packages were asked for, and project directories that may not be in it.
+    :param requests: which of the lock's packages are wanted, with what they need, and project directories that may not
+        be in it; none: all of the lock.
     :raises PackError: if the lock is not for a target, or a file is gone, or another than was locked.
     """
     asked = [_read(word) for word in requests.requirements]
@@ -148,9 +149,14 @@ def _fetch(
         return
     # pip starts anew after each build: wheels are fetched when there is none left
     sources_first = sorted(picks, key=lambda one: one.is_wheel)
+    known = lock.texts("yanked")
+    asked = tuple(
+        (one.name, one.file, one.index) for one in sources_first
+        if one.file not in known and one.address.startswith("http")
+    )  # fmt: skip
     words = tuple(f"{one.name} @ {one.address}#sha256={one.sha256}" for one in sources_first)
     try:
-        resolve.fetch(replace(requests, requirements=words), target, builder, run)
+        resolve.fetch(replace(requests, requirements=words, locked=asked), target, builder, run)
     except resolve.FileError as error:
         raise _failure(lock, picks, target, error) from None
 
@@ -169,6 +175,10 @@ def _failure(lock: Lock, picks: Sequence[Pick], target: Target, error: resolve.F
             f"{lock.path} says SHA-256 {one.sha256}, and it has {failed['found']}",
             f"do not use it before you know why: somebody changed the file at {one.address}, or the lock; {upgrade}",
         )
+    if failed["why"] == "yanked":
+        why = f": {failed['found']}" if failed["found"] else ""
+        hint = f"{upgrade}; {one.name}=={one.version} locked again, or --no-index, which asks nobody, takes this one"
+        return PackError(f"{target.name}: {one}: {one.file} was yanked{why}", hint)
     if failed["why"] == "gone":
         return PackError(f"{target.name}: {one}: {one.file} is gone: there is nothing at {one.address}", upgrade)
     return PackError(f"{target.name}: {one}: cannot fetch {one.address}: {failed['why']}", "is the network there?")
@@ -197,12 +207,13 @@ def _resolution(
     graph = _Graph(target, needs)
     for place, name in names.items():
         _refuse_stale(lock, target, place, graph.needed(name, wanted.get(name, ())), wheels)
+    part = bool(wanted)
     if not wanted:
         locked = [Requirement(word) for word in lock.texts("requested")]
         wanted = {one.name: frozenset(one.extras) for one in locked if one.name in wheels}
     if not wanted:
         wanted = dict.fromkeys(graph.roots(), frozenset())
-    order = graph.order(wanted)
+    order = graph.order(wanted, part=part)
     return Resolution(target, tuple(replace(wheels[name], requested=name in wanted) for name in order))
 
 
@@ -265,12 +276,15 @@ class _Graph:
         }  # fmt: skip
         return [name for name in self._needs if name not in needed] or list(self._needs)
 
-    def order(self, wanted: Mapping[str, Collection[str]]) -> list[str]:
-        """Put what is needed before what needs it, with ties as pip has them: a lock changes no archive."""
+    def order(self, wanted: Mapping[str, Collection[str]], *, part: bool) -> list[str]:
+        """Put what is needed before what needs it, with ties as pip has them: a lock changes no archive.
+
+        :param part: leave out what nothing of it needs; else what nobody needs is there nevertheless.
+        """
         children: dict[_Node, set[_Node]] = {_ROOT: set()}
         for name, extras in wanted.items():
             self._add(children, _ROOT, name, extras)
-        for name in self._needs:  # what nobody needs is in the lock nevertheless
+        for name in () if part else self._needs:
             if (name, ()) not in children:
                 self._add(children, _ROOT, name, ())
         weights = _weights(children)

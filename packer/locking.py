@@ -87,7 +87,7 @@ def make(
                     waiting.add(target)
     lock = Lock(wanted.path, _content(wanted, [choices[target] for target in wanted.targets]))
     _refuse_unlike(lock, choices)
-    return lock, (*notes, *_yanked(choices.values()), *_timeless(wanted, choices.values()))
+    return lock, (*notes, *dict.fromkeys(_yanked(choices.values()).values()), *_timeless(wanted, choices.values()))
 
 
 def _with_reason(error: PackError, bounds: Mapping[Target, Bounds], targets: Iterable[Target]) -> PackError:
@@ -336,7 +336,8 @@ def _own(wanted: Wanted, choices: Sequence[Choice]) -> dict[str, object]:
         for choice in choices for one in choice.chosen if one["requested"]
     }  # fmt: skip
     said: dict[str, object] = {"slices": [target.name for target in wanted.targets], "requested": sorted(requested)}
-    return said | ({"as-of": requests.as_of} if requests.as_of else {})
+    yanked = sorted(_yanked(choices))
+    return said | ({"as-of": requests.as_of} if requests.as_of else {}) | ({"yanked": yanked} if yanked else {})
 
 
 def _refuse_unlike(lock: Lock, choices: Mapping[Target, Choice]) -> None:
@@ -370,13 +371,13 @@ def _timeless(wanted: Wanted, choices: Iterable[Choice]) -> Iterator[str]:
         yield f"--as-of does not count for what comes from directories: {', '.join(sorted(names))}"
 
 
-def _yanked(choices: Iterable[Choice]) -> Iterator[str]:
-    """Tell of files that were chosen although they were yanked: a requirement names the version."""
-    said: dict[str, None] = {}
+def _yanked(choices: Iterable[Choice]) -> dict[str, str]:
+    """Give the files that were chosen although they were yanked, since a requirement names the version, and say so."""
+    said: dict[str, str] = {}
     for choice in choices:
         for wheel, chosen in zip(choice.resolution.wheels, choice.chosen, strict=True):
             for one in chosen["offered"]:
                 if one["url"] == chosen["url"] and one["yanked"] is not None:
                     why = f": {one['yanked']}" if one["yanked"] else ""
-                    said[f"{wheel.distribution} {wheel.version} was yanked{why}; it is required as it is"] = None
-    yield from said
+                    said[one["name"]] = f"{wheel.distribution} {wheel.version} was yanked{why}; it is required as it is"
+    return said

@@ -11,7 +11,6 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import packer
 from packer import (
     archive,
     binaries,
@@ -25,6 +24,7 @@ from packer import (
     layout,
     lazy,
     modules,
+    moment,
     native,
     needs,
     profile,
@@ -78,6 +78,8 @@ class Job:
     cache: Path
     limit: float
     """Seconds that resolving and downloading may take per target."""
+    into: Path | None = None
+    """The directory where it is written instead."""
     lock: Lock | None = None
     """Says which wheels; nothing is resolved then."""
     level: Level = Level.DEFAULT
@@ -102,6 +104,15 @@ class Job:
     """Bring the table by which modules are found."""
     accept: frozenset[str] = frozenset()
     """Distributions (normalised) that may need more of a host than their wheels' tags claim."""
+    project: Path | None = None
+    """What is packed, or says what is: its revision is stated."""
+    beside: tuple[Path, ...] = ()
+    """What others write meanwhile."""
+    lock_digest: str = ""
+    """Of the lock file."""
+    epoch: int | None = None
+    """SOURCE_DATE_EPOCH."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,8 @@ class Packed:
     """What came of it."""
 
     written: archive.Written
+    output: Path
+    """Where it belongs."""
     slices: tuple[Slice, ...]
     tools: tuple[Tool, ...]
     warnings: tuple[str, ...]
@@ -180,12 +193,14 @@ def pack(job: Job, progress: Progress) -> Packed:
         launchers = {machine: native.data(f"launcher-{machine}") for machine in machines}
         compiled = _compile(job, slices, described, launchers, work, progress)
         slices = compiled.slices
-        manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out)
+        stated, unknown = _moment(job, output)
+        manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out) | stated
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
-        output.parent.mkdir(exist_ok=True)
+        if job.into is None:
+            output.parent.mkdir(exist_ok=True)
         written = archive.write(
-            output, launchers, slices, described, manifest, progress.advance,
+            job.into / output.name if job.into else output, launchers, slices, described, manifest, progress.advance,
             level=job.level, own=_own(slices, resolutions, installed), cache=Cache(job.cache / "blobs"),
         )  # fmt: skip
         for kept in ("blobs", "read", "resolved"):
@@ -197,8 +212,8 @@ def pack(job: Job, progress: Progress) -> Packed:
         for libc, found in carried.items()
         for target, one in found.items()
     )
-    notes = (*_notes(resolutions), *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
-    return Packed(written, slices, described, warnings, notes)
+    notes = (*_notes(resolutions), *unknown, *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
+    return Packed(written, output, slices, described, warnings, notes)
 
 
 def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:
@@ -276,6 +291,13 @@ def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]
     said |= {"accepted": sorted(job.accept)} if job.accept else {}
     said |= {"lazy_imports": {tag: _lazy_word(one) for tag, one in job.lazy.items()}} if job.lazy else {}
     return said | ({"left_out": left_out} if left_out else {})
+
+
+def _moment(job: Job, output: Path) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Say of what it is made."""
+    revision, unknown = moment.revision(job.project, [output, *job.beside]) if job.project else (None, "")
+    said = moment.said(job.lock_digest, job.epoch, revision, job.labels)
+    return said, (unknown,) if unknown else ()
 
 
 def _lazy_word(one: lazy.Lazy) -> str:
@@ -493,7 +515,6 @@ def _manifest(
     wheels = {one.target.name: one.wheels for one in resolutions}
     return {
         "version": 1,
-        "packer": packer.__version__,
         "tools": [tool.name for tool in tools],
         "slices": [
             {"name": one.name, "distributions": list(map(_distribution, wheels[one.target.name]))} | _carried(one)

@@ -48,6 +48,18 @@ class Request(TypedDict):
     """By normalised name, the version that comes before all others, if it may be chosen."""
     offered: bool
     """Report every file of the versions that are chosen."""
+    locked: list[Locked]
+    """Files that are fetched by their addresses, unless an index says that they were yanked."""
+
+
+class Locked(TypedDict):
+    """A file that somebody chose before."""
+
+    name: str
+    """Normalised, of its distribution."""
+    file: str
+    index: str
+    """URL of the index that had it; "" where nobody noted it: those that are configured."""
 
 
 class Built(TypedDict):
@@ -87,9 +99,9 @@ class Failed(TypedDict):
 
     file: str
     why: str
-    """``hash``, ``gone``, or else in a sentence."""
+    """``hash``, ``gone``, ``yanked``, or else in a sentence."""
     found: str
-    """``hash``: SHA-256 of what is there."""
+    """``hash``: SHA-256 of what is there; ``yanked``: why, which may be nothing."""
 
 
 class Offered(TypedDict):
@@ -175,6 +187,7 @@ def main(directory: str) -> int:
     _note_order(order)
     _note_failure(report)
     _note_failed(report)
+    _refuse_yanked(request["locked"], report)
     if request["offered"]:
         _note_links(links, sizes)
     wheels = os.path.join(directory, "wheels")
@@ -424,6 +437,31 @@ def _note_failed(report: Report) -> None:
             if req.link is not None and req.user_supplied and report["source"] is None:
                 report["failed"] = failed(req.link, error)
             raise
+
+
+def _refuse_yanked(locked: list[Locked], report: Report) -> None:
+    """Look files up that are asked for by their addresses; an index that does not answer says nothing of them."""
+    from pip._internal.cli.req_command import RequirementCommand
+    from pip._internal.exceptions import InstallationError
+    from pip._internal.index.package_finder import PackageFinder
+    from pip._internal.models.search_scope import SearchScope
+
+    @_replace(RequirementCommand, "_build_package_finder")
+    def build_package_finder(old: Callable[..., Any], self: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        finder: PackageFinder = old(self, options, *args, **kwargs)
+        usual = finder.search_scope
+        for one in () if options.no_index else locked:
+            urls = [one["index"]] if one["index"] else usual.index_urls
+            finder.search_scope = SearchScope.create(find_links=[], index_urls=urls, no_index=False)
+            finder.find_all_candidates(one["name"])  # _note_failure notes what it sees
+            for seen in report["files"].get(one["name"], ()):
+                if seen["name"] == one["file"] and seen["yanked"] is not None:
+                    report["failed"] = Failed(file=one["file"], why="yanked", found=seen["yanked"])
+                    raise InstallationError(f"{one['file']} was yanked")
+            if report["unreachable"]:
+                break
+        finder.search_scope = usual
+        return finder
 
 
 def _note_links(links: dict[str, list[Link]], sizes: dict[str, int]) -> None:

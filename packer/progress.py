@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Progress(Protocol):
@@ -36,8 +36,15 @@ class Quiet:
 @contextlib.contextmanager
 def showing(*, quiet: bool) -> Iterator[Progress]:
     """Show progress on standard error while the block runs, if that is a terminal."""
+    with several(quiet=quiet) as named:
+        yield named("")
+
+
+@contextlib.contextmanager
+def several(*, quiet: bool) -> Iterator[Callable[[str], Progress]]:
+    """Show the progress of several things, each with its name before it."""
     if quiet or not sys.stderr or not sys.stderr.isatty():
-        yield Quiet()
+        yield lambda _: Quiet()
         return
     # only here: it takes longer to import than all the rest
     from rich import progress
@@ -50,16 +57,19 @@ def showing(*, quiet: bool) -> Iterator[Progress]:
         progress.TimeElapsedColumn(),
     )
     with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
 
         class Bar:
+            def __init__(self, name: str) -> None:
+                self._task = bar.add_task(name, total=None)
+                self._before = f"{name}: " if name else ""
+
             def say(self, text: str) -> None:
-                bar.update(task, description=text[:80])
+                bar.update(self._task, description=f"{self._before}{text}"[:80])
 
             def total(self, size: int) -> None:
-                bar.update(task, total=size, completed=0)
+                bar.update(self._task, total=size, completed=0)
 
             def advance(self, size: int) -> None:
-                bar.advance(task, size)
+                bar.advance(self._task, size)
 
-        yield Bar()
+        yield Bar

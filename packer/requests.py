@@ -30,7 +30,9 @@ class Requests:
     """ISO 8601 with time zone: only what indices got before counts."""
 
     exact: bool = False
-    """The requirements are files by their addresses, with digests: nothing else is looked for, or asked."""
+    """The requirements are files by their addresses, with digests: nothing else is looked for."""
+    locked: tuple[tuple[str, str, str], ...] = ()
+    """Of these, names, file names and the indexes that had them, which are asked whether they were yanked."""
 
     def preferred(self, target: Target) -> list[str]:
         """Give the directories whose wheels win over others of the same version."""

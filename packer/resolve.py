@@ -197,6 +197,7 @@ def _ask_pip(
                 kept=bounds.kept,
                 offered=offered,
                 exact=requests.exact,
+                locked=requests.locked,
             )
             source = report["source"]
             if source is None:
@@ -263,7 +264,7 @@ def _wheel(chosen: pipchild.Chosen, cache: Path) -> Wheel:
 def _run_pip(
     arguments: list[str], target: Target, built: dict[str, pipchild.Built], work: Path, run: Run,
     preferred: Sequence[str] = (), *, kept: Mapping[str, str] | None = None, offered: bool = False,
-    exact: bool = False,
+    exact: bool = False, locked: Sequence[tuple[str, str, str]] = (),
 ) -> pipchild.Report:  # fmt: skip
     """Run pip for one target in ``work``; the report says what it chose, or which source is to be built first."""
     request = pipchild.Request(
@@ -279,6 +280,7 @@ def _run_pip(
         preferred=[os.path.realpath(place) for place in preferred],
         kept=dict(kept or {}),
         offered=offered,
+        locked=[pipchild.Locked(name=name, file=file, index=index) for name, file, index in locked],
     )
     (work / "request.json").write_text(json.dumps(request), encoding="utf-8")
 

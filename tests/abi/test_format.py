@@ -101,7 +101,7 @@ def test_sections() -> None:
     of_records = {records.split(";")[0]: int(number) for number, _, records in SECTIONS}
     written = {
         **{name: number for name, number in of_records.items() if name in RECORDS},
-        **{name.lower(): documented[name] for name in ("STRINGS", "REFS", "MANIFEST")},
+        **{name.lower(): documented[name] for name in ("STRINGS", "REFS", "MANIFEST", "SUMMARY")},
     }
     assert written == archive._SECTIONS
     reserved = {name for _, name, records in SECTIONS if records.startswith("reserved")}

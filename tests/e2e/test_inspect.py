@@ -16,6 +16,7 @@ from support import archives, index, vectors
 from support.layers import write_tree
 from support.packing import ROOT, Place, run_program
 
+import packer
 from packer import archive, inspect, layers, native, sizes, sizes_text, view
 from packer.model import LayerKind, Slice, Tool, ToolKind
 
@@ -39,7 +40,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Place:
     index.wheel(place.work, "app", files=files, scripts=["app=app:main"])
     place.packed(
         "fat", "app-1.0-py3-none-any.whl", "--abis", "manylinux2014,cp311,cp39", "--tool", "app=app:main",
-        "--tool", "other=other", "--no-index", env={"PIP_CONFIG_FILE": "/dev/null"},
+        "--tool", "other=other", "--label", "team=\u00fc", "--no-index", env={"PIP_CONFIG_FILE": "/dev/null"},
     )  # fmt: skip
     return place
 
@@ -61,7 +62,8 @@ def test_table(packed: Place) -> None:
     assert stdout == (
         f"app: {described['size']:,} bytes, archive {described['id']}\n"
         "tools: app, other\n"
-        f"blobs: {described['stored_blobs']:,} bytes, {described['raw_blobs']:,} unpacked\n\n"
+        f"blobs: {described['stored_blobs']:,} bytes, {described['raw_blobs']:,} unpacked\n"
+        f"packer: {packer.__version__}\nlabel team: \u00fc\n\n"
         f"{SLICES[0]}: {total:,} bytes unpacked\n  needs x86_64, glibc, cp311, standard library (modules: 1)\n{rows}\n"
         f"{SLICES[1]}: {total:,} bytes unpacked\n  needs x86_64, glibc, cp39, standard library (modules: 1)\n{rows}"
     )
@@ -194,6 +196,7 @@ def test_list_agrees_with_inspect(packed: Place) -> None:
     described = inspect.describe(packed.work / "app")
     lines = [
         f"archive {described['id']}, {described['size']} bytes",
+        *(f"about {line}" for line in (f"packer: {packer.__version__}", "label team: \u00fc")),
         *(f"tool {one['name']}" for one in described["tools"]),
     ]
     for one in described["slices"]:

@@ -107,6 +107,8 @@ follow(const struct archive *ar)
 		checkpath(archivestring(ar, ar->tools[i].target));
 	for (i = 0; i < ar->manifest_size; i++)
 		sum += (uint8_t)ar->manifest[i];
+	for (i = 0; i < ar->summary_size; i++)
+		sum += (uint8_t)ar->summary[i];
 	if (sum == UINT64_MAX) /* so that no compiler leaves the reading out */
 		putchar('.');
 }

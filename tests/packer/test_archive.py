@@ -87,6 +87,13 @@ def test_everything_is_found_again(wheel: Layer, tmp_path: Path) -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("manifest", [{"labels": {"x": "y" * 0x10000}}, {"packer": "9" * 0x10000}], ids=list)
+def test_what_is_said_of_an_archive_has_a_limit(manifest: Mapping[str, object], wheel: Layer, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match=r"index: section 11: it has too many records"):
+        write(tmp_path / "app", slice_of("cp39", wheel), manifest=manifest)
+    assert not (tmp_path / "app").exists()
+
+
 def test_extraction_gives_the_files_back(wheel: Layer, tmp_path: Path) -> None:
     write(tmp_path / "app", slice_of("cp39", wheel))
     inspect.extract(tmp_path / "app", tmp_path / "out")
@@ -190,6 +197,6 @@ def test_what_the_format_has_no_room_for_is_refused(wheel: Layer, tmp_path: Path
 def test_constants_are_those_of_the_header() -> None:
     sections = native.ffi().typeof("enum section_id").relements
     plural = {name: name.upper() if name.endswith("s") else f"{name.upper()}S" for name in archive._SECTIONS}
-    plural |= {"entry": "ENTRIES", "manifest": "MANIFEST"}
+    plural |= {"entry": "ENTRIES", "manifest": "MANIFEST", "summary": "SUMMARY"}
     assert {name: sections[f"SECTION_{plural[name]}"] for name in plural} == archive._SECTIONS
     assert native.lib().NONE == archive.NONE

@@ -34,6 +34,9 @@ no-index = true
 fast = true
 output = "dist/mytool"
 
+[tool.packer.labels]
+team = "payments"
+
 [tool.packer.tool]
 mytool = "mytool.cli:main"
 helper = "helper"
@@ -62,6 +65,7 @@ def test_every_key_arrives_and_paths_count_from_the_file(tmp_path: Path) -> None
         find_links=(f"{tmp_path}/wheels", "https://example.invalid/wheels", "/abs", "file:///x"),
         no_index=True,
         fast=True,
+        label=("team=payments",),
         output=tmp_path / "dist/mytool",
     )
 
@@ -102,6 +106,8 @@ def test_no_file_is_none(tmp_path: Path) -> None:
         ("no-index = 1", "[tool.packer] no-index: must be true or false, is 1", ""),
         ("find-links = 'wheels'", "[tool.packer] find-links: must be a list of strings, is 'wheels'", ""),
         ("tool = ['a=b']", "[tool.packer] tool: must be a table, is ['a=b']", ""),
+        ("label = {}", "[tool.packer] label: there is no such key", "did you mean labels?"),
+        ("labels = {a = true}", "[tool.packer] labels.a: must be a string, is True", ""),
         ("tool = {a = 1}", "[tool.packer] tool.a: must be a string, is 1", ""),
         (
             "entry = 'a:b'\nconsole-script = 'c'",
@@ -148,10 +154,16 @@ def test_the_command_line_wins_option_by_option() -> None:
 
 
 def test_the_command_line_can_say_everything() -> None:
-    one = Config(*((f"a {field.name}",) for field in fields(Config)))  # type: ignore[arg-type]
-    other = Config(*((f"b {field.name}",) for field in fields(Config)))  # type: ignore[arg-type]
+    one = Config(*((f"same={field.name} a",) for field in fields(Config)))  # type: ignore[arg-type]
+    other = Config(*((f"same={field.name} b",) for field in fields(Config)))  # type: ignore[arg-type]
     assert merge(one, other) == one
     assert merge(Config(), other) == other
+
+
+def test_labels_are_said_one_by_one() -> None:
+    spoken, written = Config(label=("a=1", "b=2")), Config(label=("b=3", "c=4=5"))
+    assert merge(spoken, written).label == ("a=1", "b=2", "c=4=5")
+    assert merge(Config(), written).label == written.label
 
 
 @pytest.mark.parametrize("spoken", [Config(entry="a:b"), Config(module="a"), Config(tool=("x=y",))])

@@ -181,7 +181,7 @@ def test_only_files_are_fetched_and_each_once(tmp_path: Path, shop: tuple[Path, 
         [f"two-2.0-cp{minor}-cp{minor}-manylinux_2_17_x86_64.whl", "four-1.0", "app-1.0"] for minor in (311, 312, 311)
     ]
     assert [[wheel.distribution for wheel in one.wheels if wheel.requested] for one in found] == [["app"]] * 3
-    assert sorted(shop[2]) == [
+    assert sorted(path for path in shop[2] if path.startswith("/files/")) == [
         "/files/app-1.0-py2.py3-none-any.whl", "/files/four-1.0-py3-none-any.whl",
         "/files/two-2.0-cp311-cp311-manylinux_2_17_x86_64.whl", "/files/two-2.0-cp312-cp312-manylinux_2_17_x86_64.whl",
     ]  # fmt: skip
@@ -194,6 +194,11 @@ def test_only_files_are_fetched_and_each_once(tmp_path: Path, shop: tuple[Path, 
 def test_what_was_asked_for_is_what_counts(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
     (found,) = take(tmp_path, "App[more]>=1", "two ; python_version < '3'")
     assert [wheel.distribution for wheel in found.wheels if wheel.requested] == ["app"]
+    assert {wheel.distribution for wheel in found.wheels} == {"app", "two", "four"}
+    (part,) = take(tmp_path, "app")  # as a program of several that share a lock
+    assert {wheel.distribution for wheel in part.wheels} == {"app", "two"}
+    (part,) = take(tmp_path, "four")
+    assert [(wheel.distribution, wheel.requested) for wheel in part.wheels] == [("four", True)]
     with pytest.raises(PackError, match=r"pylock\.toml has no missing") as caught:
         take(tmp_path, "missing>1")
     assert "packer lock missing>1" in caught.value.hint
@@ -210,6 +215,28 @@ def test_another_file_than_was_locked_is_refused(tmp_path: Path, shop: tuple[Pat
         take(tmp_path)
     assert "do not use it before you know why" in caught.value.hint
     assert not list((tmp_path / "cache").rglob(name))
+
+
+def test_a_file_that_was_yanked_since_is_refused(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
+    """Whatever its index says why, unless whoever locked it knew."""
+    name = "two-2.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    text = (tmp_path / "pylock.toml").read_text()
+    old = shop[1].removesuffix("/simple")
+    for reason, said in (("it eats files", ": it eats files"), ("", "")):
+        with index.serve(shop[0], {name: {"yanked": reason or True}}) as (url, asked):
+            (tmp_path / "pylock.toml").write_text(text.replace(old, url.removesuffix("/simple")))
+            with pytest.raises(PackError) as caught:
+                take(tmp_path)
+            assert str(caught.value) == f"cp311-manylinux_2_17_x86_64: two 2.0: {name} was yanked{said}"
+            assert "packer lock --upgrade two " in caught.value.hint
+            assert not [path for path in asked if path.startswith("/files/")]
+    with index.serve(shop[0], {name: {"yanked": "as was known"}}) as (url, asked):
+        known = f'\n[tool.packer]\nyanked = ["{name}"]\n'
+        (tmp_path / "pylock.toml").write_text(text.replace(old, url.removesuffix("/simple")) + known)
+        (found,) = take(tmp_path)
+        assert not [path for path in asked if path.startswith("/simple/two")]
+    assert found.wheels[0].path.name == name
+    assert take(tmp_path) == (found,)  # what is at hand is not asked for
 
 
 def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:

@@ -10,7 +10,7 @@ from support import index
 
 from packer import facts, lock, locking
 from packer.errors import PackError, UsageError
-from packer.job import moment
+from packer.job import as_of
 from packer.model import Platform, Target
 from packer.requests import Requests
 
@@ -238,6 +238,7 @@ def test_a_yanked_version_is_left(shelf: Path) -> None:
         again, notes = make(shelf, requests=Requests(("app==1.0",), index_url=url))
         assert versions(again) == ["app 1.0"]
         assert notes == ("app 1.0 was yanked: it eats files; it is required as it is",)
+        assert again.texts("yanked") == (old.name,)
 
 
 # As of ------------------------------------------------------------------------------------------------------------
@@ -253,25 +254,25 @@ def test_a_yanked_version_is_left(shelf: Path) -> None:
     ],
 )
 def test_dates_are_in_utc(text: str, meant: str) -> None:
-    assert moment(text) == meant
+    assert as_of(text) == meant
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2024-13-01", "P3D", ""])
 def test_what_is_no_date_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a date"):
-        moment(text)
+        as_of(text)
 
 
 def test_an_index_is_as_it_was(shelf: Path) -> None:
     files = [index.wheel(shelf, "app", f"{number}.0") for number in (1, 2, 3)]
     about = {file.name: {"upload-time": f"2024-0{number}-01T00:00:00Z"} for number, file in enumerate(files, 1)}
     with index.serve(shelf, about) as (url, _):
-        made, _ = make(shelf, requests=Requests(("app",), index_url=url, as_of=moment("2024-03-01")))
+        made, _ = make(shelf, requests=Requests(("app",), index_url=url, as_of=as_of("2024-03-01")))
         assert versions(made) == ["app 2.0"]
         assert made.own["as-of"] == "2024-03-01T00:00:00+00:00"
         with pytest.raises(PackError, match=r"no file fits app: app 1\.0 was uploaded later"):
-            make(shelf, requests=Requests(("app",), index_url=url, as_of=moment("2023-12-31")))
-        nearby = Requests(("app",), index_url=url, find_links=(str(shelf),), as_of=moment("2024-03-01"))
+            make(shelf, requests=Requests(("app",), index_url=url, as_of=as_of("2023-12-31")))
+        nearby = Requests(("app",), index_url=url, find_links=(str(shelf),), as_of=as_of("2024-03-01"))
         made, notes = make(shelf, requests=nearby)
         assert versions(made) == ["app 3.0"]
         assert notes == ("--as-of does not count for what comes from directories: app",)
@@ -279,4 +280,4 @@ def test_an_index_is_as_it_was(shelf: Path) -> None:
         index.serve(shelf) as (url, _),
         pytest.raises(PackError, match=r"the index does not tell when app-.* was uploaded, so --as-of cannot be"),
     ):
-        make(shelf, requests=Requests(("app",), index_url=url, as_of=moment("2024-03-01")))
+        make(shelf, requests=Requests(("app",), index_url=url, as_of=as_of("2024-03-01")))

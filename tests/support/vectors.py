@@ -34,7 +34,7 @@ _DESCRIPTION = ("from", "layer", "slice", "tool", "manifest")
 _EXPECTATIONS = ("says", "verify", "extract", "id", "lists")
 _PHASES = ("records", "places", "directory", "raw", "frame", "trailer", "file")
 _NAMES = {number: name for name, number in archive._SECTIONS.items()}
-_TABLES = {name for name in archive._SECTIONS if name not in ("strings", "refs", "manifest")}
+_TABLES = {name for name in archive._SECTIONS if name not in ("strings", "refs", "manifest", "summary")}
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,7 @@ class _Draft:
     refs: list[int] = field(default_factory=list)
     strings: bytes = b""
     manifest: bytes = b""
+    summary: bytes = b""
     signature: bytes = b""
     stored: list[bytes] = field(default_factory=list)
     """The blobs' bytes."""
@@ -248,7 +249,7 @@ class _Draft:
 
     def body(self, name: str) -> tuple[bytes, int]:
         """A section's bytes and the size of its records."""
-        if name in ("strings", "manifest"):
+        if name in ("strings", "manifest", "summary"):
             return getattr(self, name), 1
         if name == "refs":
             return b"".join(value.to_bytes(4, "little") for value in self.refs), 4
@@ -282,7 +283,7 @@ def _taken_apart(file: bytes) -> _Draft:
         draft.flags[name] = section.flags
         if name == "refs":
             draft.refs = [int.from_bytes(content[i : i + 4], "little") for i in range(0, len(content), 4)]
-        elif name in ("strings", "manifest"):
+        elif name in ("strings", "manifest", "summary"):
             setattr(draft, name, content)
         else:
             draft.tables[name] = _records(name, content, section.count)
