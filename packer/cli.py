@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_profile, cli_store
+from packer import cli_profile, cli_run, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -284,6 +284,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="for resolving and downloading one slice (default: 600)",
     )  # fmt: skip
+    cli_run.add_building(fat)
     out = fat.add_argument_group("output")
     out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
     out.add_argument(

@@ -15,6 +15,7 @@ from packer.blobs import Level
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
 from packer.requests import Requests
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -76,9 +77,22 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         runtimes=_runtimes(config),
         trim=bool(config.trim),
         table=not config.plain_imports,
-        accept=frozenset(map(canonicalize_name, config.accept)),
+        accept=(accept := frozenset(map(canonicalize_name, config.accept))),
+        building=_building(config, accept),
     )  # fmt: skip
     return job, (*default, *selection.notes, *unchecked)
+
+
+def _building(config: Config, accept: frozenset[str]) -> Building:
+    """Read how wheels are built."""
+    if config.cc not in (None, "zig", "host"):
+        raise UsageError(f"not a --cc: {config.cc!r}", hint="zig or host")
+    if config.cc and config.build_in:
+        raise UsageError("--cc and --build-in: only one of them can be: an image has its own compiler")
+    for path in config.interpreter:
+        if not path.is_file():
+            raise UsageError(f"--interpreter {path}: there is no such file", hint="name the executable itself")
+    return Building(config.cc or "", config.build_in or "", config.interpreter, accept)
 
 
 def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:

@@ -38,6 +38,7 @@ from packer.cache import Cache
 from packer.errors import PackError, UsageError
 from packer.installed import Installed, install
 from packer.model import Layer, LayerKind, Resolution, Runtime, Slice, Target, Tool, Wheel
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -99,6 +100,8 @@ class Job:
     """Bring the table by which modules are found."""
     accept: frozenset[str] = frozenset()
     """Distributions (normalised) that may need more of a host than their wheels' tags claim."""
+    building: Building = field(default_factory=Building)
+    """How wheels are built of sources."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +320,9 @@ def _resolve(job: Job, progress: Progress) -> tuple[Resolution, ...]:
         job.cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PackError(f"cannot make the cache {job.cache}: {error.strerror}", hint="set XDG_CACHE_HOME") from error
-    return resolve.resolve(job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
+    return resolve.resolve(
+        job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit, building=job.building
+    )
 
 
 def _install(job: Job, wheel: Wheel, progress: Progress) -> tuple[Installed, tuple[str, ...]]:

@@ -25,6 +25,7 @@ from packer.files import sha256
 from packer.model import Resolution, Target, Wheel
 from packer.sources import Builder, NoInterpreterError, keep, scratch
 from packer.targets import wheel_tags
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 2
 """Targets that are resolved at the same time: pip waits for the network half of its time."""
 
+_AS_NEEDED = Building()
+
 _PYTHON = "<Python from Requires-Python>"
 """What pip calls the Python itself where it is required."""
 
@@ -48,6 +51,7 @@ def resolve(
     cache: Path,
     progress: Callable[[str], None],
     limit: float = 600.0,
+    building: Building = _AS_NEEDED,
 ) -> tuple[Resolution, ...]:
     """Choose and fetch the wheels of every target; different targets may get different versions.
 
@@ -57,6 +61,7 @@ def resolve(
     :param cache: directory that keeps what was fetched and built; made if need be.
     :param progress: gets a line now and then, never two at a time, but from several threads.
     :param limit: seconds for each run of pip and each build.
+    :param building: how wheels are built.
     :return: in the order of ``targets``.
     :raises PackError: with the reasons of every target that failed.
     """
@@ -67,7 +72,7 @@ def resolve(
         with lock:
             progress(line)
 
-    run = _Run(cache.resolve(), tell, limit, stop)
+    run = _Run(cache.resolve(), tell, limit, stop, building)
     builder = Builder(
         run.cache,
         find_pip=partial(_find_pip, requests, run),
@@ -75,6 +80,7 @@ def resolve(
         limit=limit,
         stop=stop,
         progress=tell,
+        building=building,
     )
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         futures = [pool.submit(_resolve_target, requests, target, builder, run) for target in targets]
@@ -94,6 +100,7 @@ class _Run:
     progress: Callable[[str], None]
     limit: float
     stop: threading.Event
+    building: Building
 
 
 def _collect(futures: Sequence[Future[Resolution]]) -> tuple[Resolution, ...]:
@@ -116,11 +123,12 @@ def _collect(futures: Sequence[Future[Resolution]]) -> tuple[Resolution, ...]:
 def _resolve_target(requests: Requests, target: Target, builder: Builder, run: _Run) -> Resolution:
     """Ask pip, unless its answer is known."""
     remembered = Cache(run.cache / "resolved")
-    known = pinned.recall(requests, target, remembered)
+    said = repr(run.building)
+    known = pinned.recall(requests, target, remembered, said)
     if known:
         return known
     chosen = _ask_pip(requests, target, builder, run)
-    pinned.remember(requests, chosen, remembered)
+    pinned.remember(requests, chosen, remembered, said)
     return chosen
 
 
@@ -141,7 +149,7 @@ def _ask_pip(requests: Requests, target: Target, builder: Builder, run: _Run) ->
             except NoInterpreterError as error:
                 exists = _describe(source["name"], report["files"].get(source["name"], []), target)
                 why = f"no wheel fits {source['requirement']}, and {error}"
-                raise PackError(f"{target.name}: {why}", hint=exists) from None
+                raise PackError(f"{target.name}: {why}", hint=f"{exists}\n{error.hint}".strip()) from None
             digest = "" if path.is_dir() else sha256(path).hex()
             built[source["key"]] = pipchild.Built(wheel=str(wheel), sha256=digest)
 
