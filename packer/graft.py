@@ -198,8 +198,8 @@ def asked(path: Path) -> list[tuple[str, str]]:
     """Give the symbols that a file takes from others, and the node of each; ``""`` if it has none; no weak ones."""
     found = []
     binary = _parse(path)
-    for symbol in binary.imported_symbols:
-        if symbol.binding is not lief.ELF.Symbol.BINDING.WEAK and symbol.name:
+    for symbol in binary.dynamic_symbols:
+        if symbol.imported and symbol.binding is not lief.ELF.Symbol.BINDING.WEAK and symbol.name:
             version = symbol.symbol_version
             node = version.symbol_version_auxiliary if version and version.has_auxiliary_version else None
             found.append((str(symbol.name), str(node.name) if node else ""))
@@ -209,7 +209,7 @@ def asked(path: Path) -> list[tuple[str, str]]:
 def given(path: Path) -> frozenset[str]:
     """Give the names of the symbols that a file defines for others."""
     binary = _parse(path)
-    return frozenset(str(symbol.name) for symbol in binary.exported_symbols)
+    return frozenset(str(symbol.name) for symbol in binary.dynamic_symbols if symbol.exported)
 
 
 def loader(path: Path) -> str:

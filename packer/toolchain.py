@@ -55,6 +55,12 @@ exec @ZIG@ @TOOL@ -target $target -O2 -fno-sanitize=undefined -ffile-prefix-map=
 """Without optimisation zig would link its undefined-behaviour checks. libpython is the interpreter's to load."""
 
 
+_CRYPT = """/* glibc's, which zig does not have and Python.h asked for before 3.9 */
+#pragma once
+char *crypt(const char *, const char *);
+"""
+
+
 @dataclass(frozen=True)
 class Building:
     """What the user says about how wheels are built."""
@@ -185,6 +191,7 @@ def environment(compiler: Compiler, target: Target, work: Path, cache: Path) -> 
     include = tools / "include"
     include.mkdir(parents=True)
     _multiarch(include, target)
+    (include / "crypt.h").write_text(_CRYPT, "utf-8")
     level = f" -mcpu={target.platform.arch}_v{target.platform.level}" if target.platform.level > 1 else ""
     words = {
         "@ZIG@": shlex.quote(str(compiler.zig)),
