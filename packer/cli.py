@@ -154,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_runtime(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
+    cli_run.add(commands, (_add_what, _add_index), _config)
     return parser
 
 
@@ -264,26 +265,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="bundled: for each slice that carries its interpreter add one that brings its C library too, the last "
         "resort of hosts whose own is too old or of another family (default: host)",
     )  # fmt: skip
-    index = fat.add_argument_group("where wheels come from, as in pip")
-    index.add_argument("--index-url", metavar="URL")
-    index.add_argument("--extra-index-url", action="append", metavar="URL")
-    index.add_argument("--find-links", action="append", metavar="DIR|URL")
-    index.add_argument("--no-index", action="store_true", default=None)
-    index.add_argument(
-        "--level-wheels", action="append", metavar="LEVEL=DIR",
-        help="wheels for a CPU level, as v3=wheels-v3, which slices for that level prefer to others of the same "
-        "version; may be repeated",
-    )  # fmt: skip
-    index.add_argument(
-        "--accept", action="append", metavar="DISTRIBUTION",
-        help="pack a wheel although its files need more of a host than its tag claims; its slices then ask hosts for "
-        "what they need; may be repeated",
-    )  # fmt: skip
-    index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
-    index.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
-        help="for resolving and downloading one slice (default: 600)",
-    )  # fmt: skip
+    _add_index(fat)
     cli_run.add_building(fat)
     out = fat.add_argument_group("output")
     out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
@@ -328,6 +310,29 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     out.add_argument("--json", action="store_true", help="print what came of it as JSON")
     out.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_index(fat: argparse.ArgumentParser) -> None:
+    index = fat.add_argument_group("where wheels come from, as in pip")
+    index.add_argument("--index-url", metavar="URL")
+    index.add_argument("--extra-index-url", action="append", metavar="URL")
+    index.add_argument("--find-links", action="append", metavar="DIR|URL")
+    index.add_argument("--no-index", action="store_true", default=None)
+    index.add_argument(
+        "--level-wheels", action="append", metavar="LEVEL=DIR",
+        help="wheels for a CPU level, as v3=wheels-v3, which slices for that level prefer to others of the same "
+        "version; may be repeated",
+    )  # fmt: skip
+    index.add_argument(
+        "--accept", action="append", metavar="DISTRIBUTION",
+        help="pack a wheel although its files need more of a host than its tag claims; its slices then ask hosts for "
+        "what they need; may be repeated",
+    )  # fmt: skip
+    index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
+    index.add_argument(
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
+        help="for resolving and downloading one slice (default: 600)",
+    )  # fmt: skip
 
 
 def _add_what(fat: argparse.ArgumentParser) -> None:
@@ -383,7 +388,7 @@ def _config(options: argparse.Namespace) -> Config:
     from packer.config import Config, merge, read
     from packer.job import project_of
 
-    said: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(Config)}
+    said: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Config)}
     lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
     spoken = Config(**{name: value for name, value in said.items() if value is not None} | lists)
     if spoken.requirement or len(spoken.inputs) > 1:

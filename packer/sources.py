@@ -46,6 +46,9 @@ _PIP_FRAME = re.compile(
 )
 """Lines that pip puts around what a build says; that some command failed is always its last word."""
 
+_COMPILERS = re.compile(r"\S+:\d+:(\d+:)? (fatal )?(error|ERROR): ")
+"""How compilers begin to say what is wrong; who started them says only which command failed."""
+
 _PROBE_SECONDS = 20.0
 
 _PROBE = """
@@ -118,6 +121,17 @@ def search(directories: Iterable[Path]) -> tuple[Interpreter, ...]:
             if interpreter:
                 found.setdefault(interpreter.path, interpreter)
     return tuple(found.values())
+
+
+def runs_here(target: Target) -> bool:
+    """Tell whether an interpreter for a target is here; only those of its version's name are asked."""
+    name = "python{}.{}{}".format(*target.python.version, "t" if target.python.free_threaded else "")
+    for path in (directory / name for directory in _directories(os.environ)):
+        found = _ask(path.resolve()) if path.exists() else None
+        same = found and (found.arch, found.libc) == (target.platform.arch, target.platform.libc)
+        if found and same and found.tag == target.python.tag:
+            return True
+    return False
 
 
 def search_one(path: Path) -> Interpreter | None:
@@ -416,8 +430,7 @@ class Builder:
             log = self._keep_log(done.lines, source, target)
             lines = [line for line in done.lines if line.strip() and not _PIP_FRAME.search(line)]
             raise PackError(
-                f"building {source.name} for {target.python.tag} failed: "
-                f"{process.last_error(lines) or (lines[-1].strip() if lines else 'it said nothing')}",
+                f"building {source.name} for {target.python.tag} failed: {_reason(lines)}",
                 hint="the build's last lines:\n" + "\n".join(lines[-12:]) + f"\nthe whole log: {log}",
             )
         wheel = self._repaired(_only_wheel(work / "wheel"), source, target, builder, compiler, work)
@@ -463,6 +476,12 @@ class Builder:
         with zipfile.ZipFile(self._find_pip(target)) as wheel:
             wheel.extractall(unpacked)
         return unpacked / "pip"
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """Give the line that most likely says why a build failed."""
+    compiler = next((line.strip() for line in lines if _COMPILERS.match(line.strip())), "")
+    return compiler or process.last_error(lines) or (lines[-1].strip() if lines else "it said nothing")
 
 
 def _own_interpreter() -> Interpreter:

@@ -39,6 +39,9 @@ case $PWD in
 */pip-install-*) target=@NATIVE@ ;; # something that the build itself needs, and runs here
 *) target="@TARGET@" ;;
 esac
+case " $* " in
+*" -dM "*) target=${target%%.*} ;; # zig lets clang answer, which knows of no versions
+esac
 for word do
 	shift
 	case $word in
