@@ -199,7 +199,7 @@ def asked(path: Path) -> list[tuple[str, str]]:
     found = []
     binary = _parse(path)
     for symbol in binary.dynamic_symbols:
-        if symbol.imported and symbol.binding is not lief.ELF.Symbol.BINDING.WEAK and symbol.name:
+        if symbol.shndx == 0 and symbol.binding is not lief.ELF.Symbol.BINDING.WEAK and symbol.name:
             version = symbol.symbol_version
             node = version.symbol_version_auxiliary if version and version.has_auxiliary_version else None
             found.append((str(symbol.name), str(node.name) if node else ""))

@@ -228,6 +228,9 @@ def fits(wheel: str, target: Target, builder: Interpreter) -> bool:
 
 _AS_NEEDED = Building()
 
+_PROBE_COMPILER = Compiler("probe")
+"""Whatever is there: it is only to be found out what a build gives."""
+
 _NAME_ONE = "install one, or say where it is: --interpreter PATH"
 
 _MESON_TOOLS = (("c", "cc"), ("cpp", "c++"), ("ar", "ar"))
@@ -384,9 +387,7 @@ class Builder:
         self, source: Path, digest: str, target: Target, builder: Interpreter, *, probing: bool = False
     ) -> Path:
         """Build, and keep what fits; when it is only to be found out what a build gives, it need not."""
-        compiler = (
-            Compiler("probe") if probing else Compiler("image") if self._building.image else self._compiler(target)
-        )
+        compiler = _PROBE_COMPILER if probing else Compiler("image") if self._building.image else self._compiler(target)
         with self._workshop() as work:
             wheel = self._build(source, target, builder, compiler, work)
             if probing and not _is_pure(wheel.name):
@@ -450,7 +451,7 @@ class Builder:
     def _repaired(
         self, wheel: Path, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path
     ) -> Path:
-        if target.python.tag != builder.tag:  # found out what a build gives
+        if compiler == _PROBE_COMPILER:
             return repair.settle(wheel)
         image = self._building.image
         made = repair.Made(

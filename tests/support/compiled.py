@@ -15,7 +15,7 @@ ZIG_CACHE = Path(__file__).resolve().parents[2] / ".cache" / "zig"
 """Where the launchers' build has zig keep compiled C libraries: half a minute for each."""
 
 BACKEND = """
-import os, shlex, subprocess, sys, sysconfig, zipfile
+import os, shlex, subprocess, sys, sysconfig, tempfile, zipfile
 
 NAME, TAG, SUFFIX, LIBRARIES = {facts!r}
 
@@ -26,7 +26,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     soabi = sysconfig.get_config_var("SOABI") or ""
     tag = "%s-%s" % (TAG or (python, "cp" + soabi.split("-")[1]))
     module = NAME + (SUFFIX or sysconfig.get_config_var("EXT_SUFFIX"))
-    words = shlex.split(os.environ.get("CC", "cc")) + ["-shared", "-fPIC", "-O2", "mod.c", "-o", module]
+    made = os.path.join(tempfile.mkdtemp(), module)
+    words = shlex.split(os.environ.get("CC", "cc")) + ["-shared", "-fPIC", "-O2", "mod.c", "-o", made]
     subprocess.check_call(words + shlex.split(os.environ.get("LDFLAGS", "")) + LIBRARIES)
     info = "%s-1.0.dist-info/" % NAME
     files = {
@@ -36,7 +37,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     }
     name = "%s-1.0-%s-%s.whl" % (NAME, tag, platform)
     with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as archive:
-        archive.write(module)
+        archive.write(made, module)
         for path in sorted(files):
             archive.writestr(path, files[path])
     return name
