@@ -29,6 +29,7 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
 
 from packer import container, process, repair, toolchain, worktree
 from packer.errors import PackError
@@ -253,6 +254,7 @@ class Builder:
         stop: threading.Event,
         progress: Callable[[str], None],
         building: Building = _AS_NEEDED,
+        as_of: str = "",
     ) -> None:
         """Build into ``cache``.
 
@@ -260,10 +262,12 @@ class Builder:
         :param index_options: pip's options that say where build requirements come from.
         :param limit: seconds for one build.
         :param stop: set by another thread to give up.
+        :param as_of: as in ``Requests``: build requirements are of that time, too, where our own pip does the work.
         """
         self._cache = cache
         self._find_pip = find_pip
         self._index_options = tuple(index_options)
+        self._as_of = as_of
         self._limit = limit
         self._stop = stop
         self._progress = progress
@@ -275,8 +279,7 @@ class Builder:
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
-        found = {place.name: self._kept(place.name, target) for place in (self._cache / "built").glob("*")}
-        return {digest: wheel for digest, wheel in found.items() if wheel}
+        return built_for(target, self._cache, self._building)
 
     def build(self, source: Path, target: Target) -> Path:
         """Give a wheel of a source distribution or a project directory for ``target``; it stays in the cache.
@@ -298,28 +301,7 @@ class Builder:
         return wheel
 
     def _kept(self, digest: str, target: Target) -> Path | None:
-        """Find a wheel that was built before: for this very target, for any, or by one that fits (abi3)."""
-        built = self._cache / "built" / digest
-        places = sorted(built.iterdir()) if built.is_dir() else []
-        own, same = self._place(target), f"+{self._made_by(target)}"
-        for place in sorted(places, key=lambda place: place.name != own):
-            for wheel in place.glob("*.whl"):
-                serves = place.name == own or place.name.endswith(same) or _is_pure(wheel.name)
-                if serves and _serves(wheel.name, target):
-                    return wheel
-        return None
-
-    def _place(self, target: Target) -> str:
-        """Name the directory for wheels built for ``target`` from one source."""
-        return f"{target.python.tag}+{self._made_by(target)}"
-
-    def _made_by(self, target: Target) -> str:
-        if self._building.image:
-            return f"{target.platform.name}+image-{container.key(self._building.image)}"
-        try:
-            return f"{target.platform.name}+{self._compiler(target).key}"
-        except PackError:  # told when something is to be built
-            return target.platform.name
+        return _kept(digest, target, self._cache, self._building)
 
     def _compiler(self, target: Target) -> Compiler:
         return toolchain.choose(target, self._building.cc)
@@ -395,7 +377,9 @@ class Builder:
             builder = builder if _says_linux(wheel.name) else _as_for(builder, target)
             if not probing:
                 _check_fits(wheel, target, builder)
-            place = self._cache / "built" / digest / (f"{builder.tag}+any" if probing else self._place(target))
+            place = (
+                self._cache / "built" / digest / (f"{builder.tag}+any" if probing else _place(target, self._building))
+            )
             publish(work / "wheel", place)
         return _only_wheel(place)
 
@@ -411,9 +395,11 @@ class Builder:
         if source.is_dir() and (builder.version < (3, 8) or self._building.image):
             place = worktree.copy(source, work / "source")  # old setuptools leaves its objects for the next compiler
         pip = self._pip_for(builder, target, work)
+        dated = self._as_of and not pip.is_relative_to(work) and knows_dates()
         command = [
             *(str(builder.path), "-E", "-s", str(pip), "wheel"),
             *("--no-deps", "--use-pep517", "--no-input", "--disable-pip-version-check", *_cross(place, target, work)),
+            *([f"--uploaded-prior-to={self._as_of}"] if dated else []),
             *(*self._index_options, "--wheel-dir", str(work / "wheel"), str(place)),
         ]
         environment = _environment(work) | toolchain.environment(compiler, target, work, self._cache)
@@ -485,6 +471,11 @@ def _reason(lines: Sequence[str]) -> str:
     return compiler or process.last_error(lines) or (lines[-1].strip() if lines else "it said nothing")
 
 
+def knows_dates() -> bool:
+    """Tell whether our own pip can leave out what was uploaded later than a time."""
+    return Version(importlib.metadata.version("pip")) >= Version("26.0")
+
+
 def _own_interpreter() -> Interpreter:
     """Describe the Python that runs this code."""
     own = _ask(Path(sys.executable).resolve())
@@ -500,6 +491,39 @@ def _is_pure(wheel: str) -> bool:
 def _check_fits(wheel: Path, target: Target, builder: Interpreter) -> None:
     if not fits(wheel.name, target, builder):
         raise PackError(f"{wheel.name}, built with {builder.path}, does not fit {target.name}")
+
+
+def built_for(target: Target, cache: Path, building: Building) -> dict[str, Path]:
+    """Give the wheels built for ``target`` in a cache, by the SHA-256 of the source distribution."""
+    found = {place.name: _kept(place.name, target, cache, building) for place in (cache / "built").glob("*")}
+    return {digest: wheel for digest, wheel in found.items() if wheel}
+
+
+def _kept(digest: str, target: Target, cache: Path, building: Building) -> Path | None:
+    """Find a wheel that was built before: for this very target, for any, or by one that fits (abi3)."""
+    built = cache / "built" / digest
+    places = sorted(built.iterdir()) if built.is_dir() else []
+    own, same = _place(target, building), f"+{_made_by(target, building)}"
+    for place in sorted(places, key=lambda place: place.name != own):
+        for wheel in place.glob("*.whl"):
+            serves = place.name == own or place.name.endswith(same) or _is_pure(wheel.name)
+            if serves and _serves(wheel.name, target):
+                return wheel
+    return None
+
+
+def _place(target: Target, building: Building) -> str:
+    """Name the directory for wheels built for ``target`` from one source."""
+    return f"{target.python.tag}+{_made_by(target, building)}"
+
+
+def _made_by(target: Target, building: Building) -> str:
+    if building.image:
+        return f"{target.platform.name}+image-{container.key(building.image)}"
+    try:
+        return f"{target.platform.name}+{toolchain.choose(target, building.cc).key}"
+    except PackError:  # told when something is to be built
+        return target.platform.name
 
 
 def _serves(wheel: str, target: Target) -> bool:
@@ -567,8 +591,8 @@ def _sweep_once(directory: Path) -> None:
 def keep(wheel: Path, cache: Path) -> Path:
     """Move a wheel into ``cache``, in a directory named after its digest, and give its path there."""
     digest = sha256(wheel)
-    place = cache / "wheels" / digest.hex()
-    kept = place / wheel.name
+    kept = kept_at(digest.hex(), wheel.name, cache)
+    place = kept.parent
     if kept.is_file() and sha256(kept) != digest:  # somebody, or the disk, made another of it
         shutil.rmtree(place)
     with tempfile.TemporaryDirectory(dir=scratch(cache), prefix="keep-") as work:
@@ -576,7 +600,12 @@ def keep(wheel: Path, cache: Path) -> Path:
         made.mkdir()
         wheel.rename(made / wheel.name)
         publish(made, place)
-    return place / wheel.name
+    return kept
+
+
+def kept_at(digest: str, name: str, cache: Path) -> Path:
+    """Tell where a wheel is in a cache, if it is there; ``digest`` is the SHA-256 in hex."""
+    return cache / "wheels" / digest / name
 
 
 def publish(made: Path, place: Path) -> None:
