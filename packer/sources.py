@@ -30,7 +30,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from packer import process
+from packer import process, rust
 from packer.errors import PackError
 from packer.files import sha256, sweep
 from packer.model import Target
@@ -198,10 +198,14 @@ def fits(wheel: str, target: Target, builder: Interpreter) -> bool:
         return False
     arch, libc = target.platform.arch, target.platform.libc
     same_platform = (builder.arch, builder.libc) == (arch, libc)
-    supported = {(tag.interpreter, tag.abi) for tag in wheel_tags(target)}
+    taken = set(wheel_tags(target))
+    supported = {(tag.interpreter, tag.abi) for tag in taken}
     return any(
-        (tag.interpreter, tag.abi) in supported
-        and (tag.platform == "any" or (same_platform and tag.platform.endswith(f"_{arch}")))
+        tag in taken
+        or (
+            (tag.interpreter, tag.abi) in supported
+            and (tag.platform == "any" or (same_platform and tag.platform.endswith(f"_{arch}")))
+        )
         for tag in tags
     )
 
@@ -238,6 +242,7 @@ class Builder:
         self._progress = progress
         self._lock = threading.Lock()
         self._shared: dict[Path, Path | PackError] = {}
+        self._rust: dict[Path, list[Path]] = {}
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
@@ -252,7 +257,9 @@ class Builder:
         """
         if source.is_dir():
             with self._lock:  # builds leave traces in the directory
-                return self._build_project(source, target)
+                return (
+                    self._build_rust(source, target) if rust.is_project(source) else self._build_project(source, target)
+                )
         place = self._cache / "built" / sha256(source).hex() / _place(target)
         if not place.exists():
             with self._workshop() as work:
@@ -279,6 +286,37 @@ class Builder:
             raise NoInterpreterError(f"{error}; {told}") from None
         wheel = self._build_and_keep(project, target, builder)
         _check_fits(wheel, target, builder)
+        return wheel
+
+    def _build_rust(self, project: Path, target: Target) -> Path:
+        """Build what maturin builds: once for all targets that can have it."""
+        for wheel in self._rust.get(project, ()):
+            if any(tag in parse_wheel_filename(wheel.name)[3] for tag in wheel_tags(target)):
+                return wheel
+        builder = _own_interpreter() if rust.serves_every_python(project) else _builder(project, target)
+        with self._workshop() as work:
+            command = rust.command(project, target, builder.path, work / "wheel", self._cache)
+            self._progress(f"{target.name}: building {project.name} with maturin")
+            done = process.run(
+                command.words,
+                environment=_environment(work) | command.variables,
+                limit=self._limit,
+                stop=self._stop,
+                tell=lambda line: None,
+                what=f"building {project.name} for {target.name}",
+            )
+            if done.status != 0:
+                lines = [line for line in done.lines if line.strip()]
+                why = process.last_error(lines) or lines[-1].strip()
+                raise PackError(
+                    f"building {project.name} for {target.name} failed: {why}",
+                    hint="the build's last lines:\n" + "\n".join(lines[-12:]),
+                )
+            made = rust.for_python2(_only_wheel(work / "wheel"), target)
+            _settle(made)
+            wheel = keep(made, self._cache)
+        _check_fits(wheel, target, builder)
+        self._rust.setdefault(project, []).append(wheel)
         return wheel
 
     def _build_and_keep(self, project: Path, target: Target, builder: Interpreter) -> Path:
