@@ -5,6 +5,7 @@
 #   make test    everything: lint, types, tests (PYTEST="-k word" narrows the tests, PYTEST="-n 0" has them one by one)
 #   make apps    every program of tests/apps.toml against a venv; the tests take five of them
 #   make torture everything of which the tests do a part: hours; each fuzzer ten minutes (FATPAR_FUZZ_SECONDS=N: N seconds)
+#   make matrix  pack a program with compiled dependencies, run it on every host root and under two kernels
 #   make lint    ruff and mypy
 #   make bench   the figures of bench/README.md, on this machine
 #   make build   launchers and data into packer/_data, from the sources as they are now
@@ -20,12 +21,12 @@ PYTEST =
 # order, which has the long ones early.
 AT_ONCE = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
-# what tests use beside Python: sanitizers, fuzzers, host roots, fault injection, signatures, a machine that loses its power, a
-# network filesystem that goes away
-DEBIAN_PACKAGES = clang gcc libc6-dev libclang-rt-dev mmdebstrap openssh-client openssh-sftp-server qemu-system-x86 qemu-utils sshfs \
-	strace musl-tools xz-utils
+# what tests use beside Python: sanitizers, fuzzers, host roots, fault injection, signatures, a machine that loses its power,
+# another machine, a network filesystem that goes away, a reader of shell scripts, what pages look like
+DEBIAN_PACKAGES = chromium clang gcc libc6-dev libclang-rt-dev mmdebstrap openssh-client openssh-sftp-server qemu-system-x86 \
+	qemu-user-static qemu-utils shellcheck sshfs strace musl-tools xz-utils
 
-.PHONY: help setup build demo bench lint test apps torture hosts debian-packages clean
+.PHONY: help setup build demo matrix bench lint test apps torture hosts debian-packages clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -68,6 +69,10 @@ build: setup
 
 demo: build
 	PATH="$(abspath $(BIN)):$$PATH" sh examples/demo/run.sh
+
+matrix: build hosts
+	PATH="$(abspath $(BIN)):$$PATH" sh examples/matrix/run.sh
+	$(BIN)/python -m pytest -m torture tests/e2e/test_matrixrun.py $(PYTEST)
 
 bench: build
 	@$(BIN)/python -m pip install -q --group bench

@@ -192,6 +192,8 @@ struct tool {
 	uint32_t flags;           /* 0 */
 };
 
+#define LAUNCHER_MARK_SIZE 8      /* bytes that a launcher behind a front ends in: "\x89" "fplnch\n" */
+
 /* launchers behind a shell front; absent when the file starts with its only launcher */
 struct launcher {
 	uint32_t machine;         /* e_machine */

@@ -44,6 +44,24 @@ function(add_shim output)
 	)
 endfunction()
 
+# add_agent(<output> CC <command>...)
+#
+# Builds agent/agent.c, which runs programs on hosts for `packer matrix --run`, into a static program.
+function(add_agent output)
+	cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "CC")
+	set(file "${CMAKE_BINARY_DIR}/${output}")
+	add_custom_command(
+		OUTPUT "${file}"
+		COMMAND ${arg_CC} -std=c11 -D_GNU_SOURCE ${WARNINGS} ${RELEASE_FLAGS} agent/agent.c ${RELEASE_FINAL}
+			-static -no-pie -o "${file}"
+		WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}"
+		DEPENDS agent/agent.c
+		COMMENT "Building ${output}"
+		VERBATIM
+	)
+	add_custom_target(build-${output} ALL DEPENDS "${file}")
+endfunction()
+
 # add_launcher(<output> [TEST] SHIM <file> CC <command>... SOURCES <file>... FLAGS <flag>... FINAL <flag>...)
 #
 # Builds <output> in the build directory out of SOURCES, the shim and zstd's decoder; FLAGS go to every call of the

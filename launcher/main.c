@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "fatpar.h"
 #include "archive.h"
 #include "control.h"
 #include "exec.h"
 #include "fault.h"
+#include "front.h"
 #include "host.h"
 #include "phases.h"
 #include "plan.h"
@@ -90,9 +92,30 @@ findplan(struct plan *plan, const struct archive *ar, const struct stores *store
 	return 0;
 }
 
+static void
+callit(int argc, char *argv[])
+{
+	name = argc > 0 && *argv[0] ? basenameof(argv[0]) : "fatpar";
+	speakas(name);
+}
+
+/* the launcher that a front has unpacked is kept, in the store that is used now that it is known to be of use */
+static void
+keep(const struct front *front, struct stores *stores)
+{
+	struct stat st;
+
+	if (!front->unkept || fstat(front->launcher, &st) < 0)
+		return;
+	storesopen(stores, 0);
+	frontkeep(stores, front->launcher, 0, (uint64_t)st.st_size);
+	phaseended("keep the launcher for the next launch");
+}
+
 int
 main(int argc, char *argv[])
 {
+	struct front front = {.launcher = -1};
 	struct archive ar;
 	struct plan plan;
 	struct stores stores;
@@ -100,10 +123,9 @@ main(int argc, char *argv[])
 	enum archive_status status;
 	const char *word = getenv("FATPAR");
 	char boot[64];
-	int fd, result, tries;
+	int fd, archive, result, tries;
 
-	name = argc > 0 && *argv[0] ? basenameof(argv[0]) : "fatpar";
-	speakas(name);
+	callit(argc, argv);
 	if (word && strcmp(word, "time") == 0) {
 		phasesbegin(name);
 		word = NULL;
@@ -119,6 +141,18 @@ main(int argc, char *argv[])
 		return complain(&fault);
 	phaseended("open itself");
 	status = archiveopen(&ar, fd);
+	/* told by the file alone, never by what a user can set: one that was an archive of its own is none of these */
+	if (status == ARCHIVE_FOREIGN && frontmarked(fd)) {
+		if (argc == 3 && strcmp(argv[1], "check") == 0)
+			return frontcheck(fd, argv[2], &fault) < 0 ? fault.status : 0;
+		archive = frontbegin(&front, fd, &argc, &argv, &fault);
+		callit(argc, argv);
+		phasesname(name);
+		if (archive < 0)
+			return complain(&fault);
+		phaseended("open the archive");
+		status = archiveopen(&ar, archive);
+	}
 	if (status) {
 		fail(&fault, STATUS_LAUNCHER, "%s", archivedescribe(&ar, status));
 		/* it was one when it got its launcher */
@@ -142,6 +176,7 @@ main(int argc, char *argv[])
 	storescandidates(&stores);
 	if (findplan(&plan, &ar, &stores, boot)) {
 		phaseended("find the plan of an earlier launch");
+		keep(&front, &stores);
 		execplan(&plan, argc, argv, &fault);
 	} else {
 		phaseended("look for a plan: there is none that holds");
@@ -158,6 +193,7 @@ main(int argc, char *argv[])
 			blame(&ar, &fault);
 			return complain(&fault);
 		}
+		keep(&front, &stores);
 		execplan(&plan, argc, argv, &fault);
 		storesforget(&stores);
 	}

@@ -29,6 +29,13 @@ phasesbegin(const char *name)
 	phases.last = phases.begun;
 }
 
+void
+phasesname(const char *name)
+{
+	if (phases.name)
+		phases.name = name;
+}
+
 int
 phasesasked(void)
 {

@@ -3,6 +3,9 @@
 /* the first phase begins; they are told under this name, which is kept, not copied */
 void phasesbegin(const char *name);
 
+/* go on under another name */
+void phasesname(const char *name);
+
 /* whether it was asked for */
 int phasesasked(void);
 

@@ -28,25 +28,38 @@ abovestandard(int fd)
 	return moved;
 }
 
+static int
+openfailed(struct fault *fault)
+{
+	int denied = errno == EACCES;
+
+	fail(fault, STATUS_LAUNCHER, "open the program's own file:");
+	if (denied)
+		snprintf(fault->hint, sizeof(fault->hint), "whoever executes it has to be able to read it, too: chmod a+r");
+	return -1;
+}
+
 int
 selfopen(const char *argv0, struct fault *fault)
 {
 	const char *name;
-	int denied, fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0) {
 		/* no /proc: what the kernel was given to execute; relative names are relative to where we still are */
 		name = (const char *)(uintptr_t)getauxval(AT_EXECFN);
 		fd = open(name && *name ? name : argv0, O_RDONLY | O_CLOEXEC);
 	}
-	if (fd < 0) {
-		denied = errno == EACCES;
-		fail(fault, STATUS_LAUNCHER, "open the program's own file:");
-		if (denied)
-			snprintf(fault->hint, sizeof(fault->hint), "whoever executes it has to be able to read it, too: chmod a+r");
-		return -1;
-	}
-	return abovestandard(fd);
+	return fd < 0 ? openfailed(fault) : abovestandard(fd);
+}
+
+int
+selfopenpath(const char *path, struct fault *fault)
+{
+	/* a pipe that nobody writes to must not be waited for */
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	return fd < 0 ? openfailed(fault) : abovestandard(fd);
 }
 
 /* from the file, since the pages that are mapped would be fetched one by one; never written to, so they are the same */

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from packer import blobs, facts, layout, native, pairs, reader
+from packer import blobs, facts, front, layout, native, pairs, reader
 from packer.blobs import Level
 from packer.files import replacing
 from packer.model import EntryKind, Layer, Need, Slice, Tool
@@ -46,7 +46,7 @@ class Written:
 
 def write(
     output: Path,
-    launcher: Path,
+    launcher: Path | Mapping[str, Path],
     slices: Sequence[Slice],
     tools: Sequence[Tool],
     manifest: Mapping[str, object],
@@ -58,6 +58,7 @@ def write(
 ) -> Written:
     """Write the archive beside ``output`` and move it there when it is whole.
 
+    :param launcher: of the one machine that it is for, or by machine.
     :param slices: most preferred first.
     :param tools: the first is what the archive is when it is called by another name.
     :param manifest: JSON values only.
@@ -67,13 +68,13 @@ def write(
     :raises PackError: if it cannot be written, a file cannot be read, or the format has no room for what is packed.
     """
     laid = layout.lay_out([one.layers for one in slices], own=own, cache=cache)
-    start = launcher.read_bytes()
+    before = front.make(launcher)
     compressing = blobs.compress(laid.drafts, level, progress, cache)
     with replacing(output, mode=0o777) as file, closing(compressing) as compressed:
-        # blobs begin on a boundary so that a changed launcher of about the same size moves nothing
-        front = start + bytes(-len(start) % 4096)
-        file.write(front)
+        file.write(before.content)
         tables = _Tables()
+        for one in before.launchers:
+            tables.add("launcher", **one.record)
         for blob in compressed:
             tables.add(
                 "blob", offset=file.tell(), stored_size=len(blob.stored), raw_size=blob.raw_size,
@@ -82,7 +83,7 @@ def write(
             )  # fmt: skip
             file.write(blob.stored)
         index = _index(tables, slices, tools, manifest, laid.places)
-        trailer = _trailer(front, file.tell(), index)
+        trailer = _trailer(before.content, file.tell(), index)
         file.write(index.stored)
         file.write(trailer)
         file.flush()
@@ -150,7 +151,7 @@ def _index(
 ) -> _Index:
     """Make the index.
 
-    :param tables: with nothing but the blobs in them.
+    :param tables: with nothing but the launchers and blobs in them.
     """
     for key, place in places.items():
         tables.contents[key] = tables.add("content", blob=place.blob, offset=place.offset, size=place.size)
@@ -247,11 +248,11 @@ def _aligned(size: int) -> int:
     return -(-size // 8) * 8
 
 
-def _trailer(front: bytes, offset: int, index: _Index) -> bytes:
+def _trailer(start: bytes, offset: int, index: _Index) -> bytes:
     values: dict[str, Any] = {
         "index_offset": offset, "index_size": len(index.stored), "index_raw_size": index.raw_size,
         "id": hashlib.sha256(index.stored).digest(), "version": 1, "magic": b"\x89fatpar\n",
-        "front_size": len(front), "front_digest": hashlib.sha256(front).digest(),
+        "front_size": len(start), "front_digest": hashlib.sha256(start).digest(),
     }  # fmt: skip
     return sealed(native.ffi().new("struct trailer *", values))
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packer import binaries, claims, explain, facts, hosts, inspect, layers, native, needs, targets
+from packer import binaries, claims, explain, facts, inspect, layers, native, needs, targets
 from packer.model import Layer, LayerKind
 from packer.needs import Use
 
@@ -30,9 +30,8 @@ def audit(path: Path) -> dict[str, Any]:
         inspect.extract(path, tree)
         read = [_layer(one, tree) for one in described["layers"]]
         slices = [_slice(one, [read[index] for index in one["layers"]]) for one in described["slices"]]
-    judged = {name: explain.judge(path, name).json["slices"] for name in sorted(hosts.named())}
-    for number, one in enumerate(slices):
-        one["hosts"] = {name: said[number]["reasons"] for name, said in judged.items()}
+    for one, known in zip(slices, explain.on_known_hosts(path, [one["name"] for one in slices]), strict=True):
+        one["hosts"] = known
     return {"version": 1, "file": str(path), "id": described["id"], "slices": slices}
 
 
@@ -110,7 +109,10 @@ def _slice_text(one: Mapping[str, Any]) -> str:
         ("runs on", ", ".join(name for name, reasons in one["hosts"].items() if not reasons) or "no known host"),
     ]
     lines += [f"  {name:10} {value}" for name, value in rows if value]
-    lines += [f"  not {name:6} {'; '.join(reasons)}" for name, reasons in one["hosts"].items() if reasons]
+    refused: dict[str, list[str]] = defaultdict(list)
+    for name, reasons in one["hosts"].items():
+        refused["; ".join(reasons)].append(name)
+    lines += [f"  not on     {', '.join(names)}: {reasons}" for reasons, names in refused.items() if reasons]
     lines += [
         f"  beyond     {said['file']} needs {said['needs']}; {said['claims']} is claimed" for said in one["excess"]
     ]

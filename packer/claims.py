@@ -67,7 +67,7 @@ def excess(judged: Iterable[Judged], platform: Platform) -> Iterator[Excess]:
                 yield Excess(one.file.layer, one.file.path, library, policy.name)
         for library, node in one.file.nodes:
             promised = libc.fullmatch(library) or library in policy.libraries
-            if promised and not _has(claim, node):
+            if promised and not has(claim, node):
                 yield Excess(one.file.layer, one.file.path, f"{node} of {library}", policy.name)
 
 
@@ -94,7 +94,7 @@ def refuse(found: Iterable[Excess], accepted: Collection[str]) -> frozenset[str]
     return frozenset(used)
 
 
-def _has(claim: Platform, node: str) -> bool:
+def has(claim: Platform, node: str) -> bool:
     """Tell whether every host that a policy includes has a node."""
     if node.startswith("GLIBC_") and facts.NUMBER.fullmatch(node):
         return facts.node_number(node)[:2] <= claim.version

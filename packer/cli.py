@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import packer
-from packer import cli_profile, cli_store
+from packer import cli_hosts, cli_libraries, cli_lock, cli_matrix, cli_profile, cli_store
 from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
@@ -126,12 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"packer (fatpar) {packer.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_fat(commands)
+    cli_lock.add(commands)
     for name, run, text in (
         ("inspect", _inspect, "show what is in an archive"),
         ("verify", _verify, "check every digest of an archive, and who signed it"),
         ("extract", _extract, "unpack an archive for people to look at"),
         ("explain", _explain, "say which slice runs on a host, and why the others do not"),
-        ("audit", _audit, "measure what an archive needs of a host, file by file, and compare it with wheels' tags"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("file", type=Path, metavar="FILE")
@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "extract":
             command.add_argument("directory", type=Path, metavar="DIR", help="must not exist")
         if name == "explain":
-            command.add_argument("--host", metavar="NAME|FILE", help="a described host (default: this machine)")
+            command.add_argument(
+                "--host", metavar="NAME|FILE", help="a described host: see packer hosts list (default: this machine)"
+            )
         if name == "inspect":
             command.add_argument(
                 "--sizes", action="store_true", help="show where its bytes are: in slices, layers, files"
@@ -147,13 +149,16 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--html", type=Path, metavar="OUT", help="write a page that shows where its bytes are")
         if name == "verify":
             _add_signers(command)
-        if name in ("inspect", "verify", "explain", "audit"):
+        if name in ("inspect", "verify", "explain"):
             command.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
     _add_sign(commands)
     _add_patches(commands)
     _add_runtime(commands)
+    cli_libraries.add(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
+    cli_hosts.add(commands)
+    cli_matrix.add(commands)
     return parser
 
 
@@ -223,7 +228,15 @@ def _add_patches(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         for word in inputs:
             command.add_argument(word.lower(), type=Path, metavar=word)
-        command.add_argument("-o", "--output", type=Path, metavar=out, required=True, help="the file to write")
+        write: argparse._ActionsContainer = command
+        if name == "diff":
+            write = command.add_mutually_exclusive_group(required=True)
+            write.add_argument(
+                "--contents", action="store_true",
+                help="write nothing; say what came, went or has another version: distributions, compiled libraries, "
+                "interpreters, slices, tools",
+            )  # fmt: skip
+        write.add_argument("-o", "--output", type=Path, metavar=out, required=name == "patch", help="the file to write")
         command.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
         command.add_argument("--json", action="store_true", help="print what came of it as JSON")
         command.set_defaults(run=run)
@@ -248,7 +261,10 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "rest of x86-64-v3; a policy without a Python means every CPython still "
         "supported (default: the running Python on this machine's platform)",
     )  # fmt: skip
-    where.add_argument("--arch", action="append", metavar="ARCH", help="x86_64 or aarch64 (default: this machine's)")
+    where.add_argument(
+        "--arch", action="append", metavar="ARCH,...",
+        help="x86_64, aarch64, or both in one file (default: this machine's)",
+    )  # fmt: skip
     where.add_argument(
         "--bundle", metavar="TAGS",
         help="carry an interpreter for these Python tags, or for all, which runs on hosts where no slice fits that "
@@ -281,7 +297,7 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
     index.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS",
         help="for resolving and downloading one slice (default: 600)",
     )  # fmt: skip
     out = fat.add_argument_group("output")
@@ -339,6 +355,11 @@ def _add_what(fat: argparse.ArgumentParser) -> None:
         "-r", "--requirement", action="append", type=Path, metavar="FILE", help="a requirements file; may be repeated"
     )
     what.add_argument(
+        "--lock", type=Path, metavar="PYLOCK.toml",
+        help="take the wheels that packer lock, or another tool, locked, and nothing else: requirements only say which "
+        "of them the program is; without --abis for the slices it was made for",
+    )  # fmt: skip
+    what.add_argument(
         "--include", action="append", metavar="SRC:DEST",
         help="a file or directory, and where it goes beside the program's modules; may be repeated",
     )  # fmt: skip
@@ -356,7 +377,8 @@ def _add_what(fat: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read a number of seconds; for argparse."""
     with contextlib.suppress(ValueError):
         if float(text) > 0:
             return float(text)
@@ -367,7 +389,7 @@ def _fat(options: argparse.Namespace) -> int:
     from packer import pack, progress
     from packer.job import job_of
 
-    job, notes = job_of(_config(options), options.timeout)
+    job, notes = job_of(config_of(options), options.timeout)
     if not options.quiet:
         for note in notes:
             print(f"packer: {note}", file=sys.stderr)
@@ -377,12 +399,12 @@ def _fat(options: argparse.Namespace) -> int:
     return 0
 
 
-def _config(options: argparse.Namespace) -> Config:
-    """What the command line says and, where it names nothing to pack or one project, what the project says."""
+def config_of(options: argparse.Namespace) -> Config:
+    """Give what the command line says and, where it names nothing to pack or one project, what the project says."""
     from packer.config import Config, merge, read
     from packer.job import project_of
 
-    said: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(Config)}
+    said: dict[str, Any] = {field.name: getattr(options, field.name, None) for field in fields(Config)}
     lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
     spoken = Config(**{name: value for name, value in said.items() if value is not None} | lists)
     if spoken.requirement or len(spoken.inputs) > 1:
@@ -531,18 +553,9 @@ def _explain(options: argparse.Namespace) -> int:
     return 0 if judged.fits else 1
 
 
-def _audit(options: argparse.Namespace) -> int:
-    from packer import audit
-
-    audited = audit.audit(options.file)
-    if options.json:
-        _print_json(audited)
-    else:
-        print(audit.text(audited))
-    return 0
-
-
 def _diff(options: argparse.Namespace) -> int:
+    if options.contents:
+        return cli_libraries.contents(options)
     from packer import diff, progress
 
     with progress.showing(quiet=options.quiet) as bar:

@@ -12,7 +12,7 @@ from packer.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection, Mapping, Sized
+    from collections.abc import Collection, Mapping, Sequence, Sized
 
     from packer.store import Contents, Limits
 
@@ -70,6 +70,11 @@ def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         )
         verb.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
         verb.set_defaults(run=run)
+        if name == "ls":
+            verb.add_argument(
+                "--libraries", action="store_true",
+                help="list compiled libraries instead: each version that is there, and which programs use it",
+            )  # fmt: skip
         if name in ("prune", "limits"):
             verb.add_argument("--size", metavar="SIZE", help="of all layers, as 5G (default: as limits shows)")
             verb.add_argument("--days", type=int, metavar="N", help="without use (default: as limits shows)")
@@ -123,6 +128,8 @@ def _store_ls(options: argparse.Namespace) -> int:
     from packer.native import printable
 
     found = [store.contents(base) for base in store.bases(options.store)]
+    if options.libraries:
+        return _store_libraries(found, as_json=options.json)
     if options.json:
         _print(store.as_json(found))
         return 0
@@ -134,6 +141,24 @@ def _store_ls(options: argparse.Namespace) -> int:
             tools = ", ".join(view.tools[:3]) + (" ..." if len(view.tools) > 3 else "")
             names = f"{printable(tools)}  {printable(view.slice)}"
             print(f"  {_day(view.used)}  {size:>13,}  {names}{'  installed' if view.installed else ''}")
+    return _no_store(found)
+
+
+def _store_libraries(found: Sequence[Contents], *, as_json: bool) -> int:
+    from packer import agreement, cli_libraries
+    from packer.native import shown
+
+    kept = cli_libraries.kept()
+    said = [{"store": str(one.base), "libraries": agreement.in_store(one, kept)} for one in found]
+    if as_json:
+        _print({"version": 1, "stores": said})
+        return 0
+    for one in shown(said):
+        print(f"{one['store']}: {_count(one['libraries'], 'version')} of libraries")
+        for library in one["libraries"]:
+            name = f"{library['library']} {library['version'] or 'unknown'}"
+            tools = ", ".join(library["tools"]) or "no program"
+            print(f"  {name:28}  {tools}  ({', '.join(library['sources'])})")
     return _no_store(found)
 
 

@@ -33,6 +33,7 @@ class Config:
     """Requirements, project directories, one script."""
     requirement: tuple[Path, ...] = ()
     constraint: tuple[Path, ...] = ()
+    lock: Path | None = None
     include: tuple[str, ...] = ()
     """``SRC:DEST``."""
     abis: str | None = None
@@ -175,6 +176,7 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "inputs": _texts,
     "requirement": _paths,
     "constraint": _paths,
+    "lock": _path,
     "include": _includes,
     "abis": _words,
     "arch": _texts,

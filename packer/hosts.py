@@ -2,10 +2,11 @@
 
 A description is TOML::
 
+    title = "Debian 11 (bullseye)"
     machine = "x86_64"
     cpu = 1                          # x86-64 level, or 80, 81 for ARMv8.0, 8.1
     kernel = "5.10.0"
-    libc = "glibc 2.31"
+    libc = "glibc 2.31"              # or "musl 1.2", or "none" where only static programs run
 
     [libraries]                      # SONAME = the newest nodes; of the libc's own, what others of its release lack
     "libstdc++.so.6" = "GLIBCXX_3.4.28 CXXABI_1.3.12"
@@ -16,12 +17,17 @@ A description is TOML::
     version = "3.9.2"
     lacks = []                       # standard-library modules that are not installed
 
-``source`` and ``checked`` say where it is from, and when it was last compared with that.
+``source`` and ``checked`` say where it is from, and when it was last compared with that. ``docs/hosts.md`` tells more.
+
+Those that come with the packer lie in ``abi/hosts``, a user's own below ``$XDG_CONFIG_HOME/fatpar/hosts``, where one of
+a shipped name stands for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -44,7 +50,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_KEYS = {"machine", "cpu", "kernel", "libc", "libraries", "python", "source", "checked"}
+_KEYS = {"title", "machine", "cpu", "kernel", "libc", "libraries", "python", "source", "checked"}
 _PYTHON_KEYS = {"path", "abi", "version", "lacks"}
 _TYPES = {str: "a string", int: "a number", list: "a list", dict: "a table"}
 
@@ -65,24 +71,53 @@ class Described:
 
     name: str
     """Of its file."""
+    title: str
+    """For people: ``Debian 12 (bookworm)``; the name, if the description does not say it."""
     machine: str
     cpu: int
     kernel: str
     family: str
-    """``glibc`` or ``musl``."""
+    """``glibc``, ``musl`` or ``none``."""
     libc: facts.Version
+    """``(0, 0)`` where there is none."""
     libraries: Mapping[str, tuple[str, ...]]
     """SONAME -> the newest node of each kind."""
     pythons: tuple[Python, ...]
 
 
-def named() -> dict[str, Path]:
+def shipped() -> dict[str, Path]:
     """Give the hosts that come with the packer, by name."""
-    return {path.stem: path for path in sorted((facts.folder() / "hosts").glob("*.toml"))}
+    return _in(facts.folder() / "hosts")
+
+
+def folder() -> Path:
+    """Give the directory of the user's own hosts, which need not exist."""
+    config = os.environ.get("XDG_CONFIG_HOME", "")
+    # the XDG base directory specification: a relative path is none
+    return (Path(config) if config.startswith("/") else Path.home() / ".config") / "fatpar" / "hosts"
+
+
+def named() -> dict[str, Path]:
+    """Give all hosts that have a name, by name, the user's own among them."""
+    known = shipped() | _in(folder())
+    return {name: known[name] for name in sorted(known)}
+
+
+def of_kind(machine: str, family: str = "") -> list[str]:
+    """Give the names of the hosts of a machine, and of a C library: a slice for another one cannot run there.
+
+    :param family: empty: of any, and of none.
+    """
+    described = {name: find(name) for name in named()}
+    return [name for name, host in described.items() if host.machine == machine and family in ("", host.family)]
+
+
+def _in(directory: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(directory.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def find(name: str) -> Described:
-    """Read a host that comes with the packer, or a file.
+    """Read a host that has a name, or a file.
 
     :raises UsageError: if there is neither.
     :raises PackError: if it cannot be read or says something wrong.
@@ -90,17 +125,33 @@ def find(name: str) -> Described:
     known = named()
     path = known.get(name, Path(name))
     if name not in known and not path.exists():
-        near = difflib.get_close_matches(name, known) or list(known)
-        raise UsageError(f"no host {name!r}: neither a name nor a file", hint=f"known are {', '.join(near)}")
+        near = ", ".join(_near(name, known))
+        hint = f"known are {near}, and others: packer hosts list" if near else "packer hosts list shows those there are"
+        raise UsageError(f"no host {name!r}: neither a name nor a file", hint=hint)
     try:
-        return _read(path.name, tomllib.loads(path.read_text("utf-8")))
+        return read(path.name, path.read_text("utf-8"))
     except OSError as error:
         raise PackError(f"cannot read the host {path}: {error.strerror}") from error
     except ValueError as error:  # what is no UTF-8 or no TOML among them
         raise PackError(f"host {path}: {error}") from error
 
 
-def _read(name: str, table: dict[str, Any]) -> Described:
+def _near(name: str, known: Mapping[str, Path]) -> list[str]:
+    """Give the hosts that a name may mean: those that are called so, ``debian-12`` or ``jammy``, and those like it."""
+    with contextlib.suppress(PackError):  # one of the user's own is wrong; that is not the question
+        titles = {one: re.sub(r"[^a-z0-9.]+", "-", find(one).title.lower()) for one in known}
+        called = [one for one, title in titles.items() if name.lower() in title]
+        return [*called, *(one for one in difflib.get_close_matches(name, known) if one not in called)][:5]
+    return difflib.get_close_matches(name, known)
+
+
+def read(name: str, text: str) -> Described:
+    """Read a description.
+
+    :param name: of its file.
+    :raises ValueError: if it says something wrong.
+    """
+    table = tomllib.loads(text)
     _check_keys(table, _KEYS)
     machine, cpu = _get(table, "machine", str), _get(table, "cpu", int)
     levels = [level.number for level in facts.cpu_levels() if level.arch == machine]
@@ -109,18 +160,26 @@ def _read(name: str, table: dict[str, Any]) -> Described:
         raise ValueError(
             f"cpu {cpu} is no level of machine {machine!r}" if levels else f"machine is none of {machines}"
         )
-    libc = re.fullmatch(r"(glibc|musl) (\d+)\.(\d+)(\.\d+)?", _get(table, "libc", str))
-    if libc is None:
-        raise ValueError(f"libc must be like 'glibc 2.31' or 'musl 1.2', is {table['libc']!r}")
+    family, libc = _libc(_get(table, "libc", str))
     kernel = _get(table, "kernel", str)
     if not re.match(r"\d+\.\d+", kernel):
         raise ValueError(f"kernel must be like '5.10.0', is {kernel!r}")
     libraries = _get(table, "libraries", dict, {})
+    pythons = tuple(_python(one) for one in _get(table, "python", list, []))
+    if family == "none" and (libraries or pythons):
+        raise ValueError("libc is none, so that there can be neither libraries nor a Python")
+    title = _get(table, "title", str, name.removesuffix(".toml"))
     return Described(
-        name, machine, cpu, kernel, libc[1], (int(libc[2]), int(libc[3])),
-        {soname: tuple(_get(libraries, soname, str).split()) for soname in libraries},
-        tuple(_python(one) for one in _get(table, "python", list, [])),
+        name, title, machine, cpu, kernel, family, libc,
+        {soname: tuple(_get(libraries, soname, str).split()) for soname in libraries}, pythons,
     )  # fmt: skip
+
+
+def _libc(text: str) -> tuple[str, facts.Version]:
+    found = re.fullmatch(r"(glibc|musl) (\d+)\.(\d+)(\.\d+)?|none", text)
+    if found is None:
+        raise ValueError(f"libc must be like 'glibc 2.31' or 'musl 1.2', or 'none', is {text!r}")
+    return ("none", (0, 0)) if text == "none" else (found[1], (int(found[2]), int(found[3])))
 
 
 def _python(table: object) -> Python:
@@ -153,10 +212,15 @@ def _get(table: Mapping[str, Any], key: str, kind: type[_T], default: _T | None 
 
 
 def describe_into(host: Any, archive: Archive, described: Described) -> None:
-    """Fill a ``struct host`` from a description, as far as an archive asks."""
+    """Fill a ``struct host`` from a description, as far as an archive asks.
+
+    A host without a C library gets none: then selection finds ``no C library`` wherever a slice asks for one.
+    """
     lib = native.lib()
     machine = facts.architectures()[described.machine]
     lib.hostset(host, machine, described.kernel.encode(), described.cpu)
+    if described.family == "none":
+        return
     libc = _add_libc(host, archive, described)
     for python in described.pythons:
         version = facts.version_hex(*python.version)
@@ -179,12 +243,12 @@ def _add_libc(host: Any, archive: Archive, described: Described) -> int:
         if need.kind == NeedKind.NODE
     ]
     for library, node in nodes:
-        if _offers(described, library, node):
+        if offers(described, library, node):
             lib.hostaddnode(host, libc, library.encode(), node.encode())
     return libc
 
 
-def _offers(host: Described, library: str, node: str) -> bool:
+def offers(host: Described, library: str, node: str) -> bool:
     """Tell whether a library has a node: if a newest node of its kind says so, glibc's also by its release."""
     if any(_reaches(newest, node) for newest in host.libraries.get(library, ())):
         return True
@@ -194,6 +258,11 @@ def _offers(host: Described, library: str, node: str) -> bool:
         return _reaches(f"GLIBC_{host.libc[0]}.{host.libc[1]}", node)
     releases = [one for one in facts.glibc_releases() if one.version <= host.libc]
     return bool(releases) and node in releases[-1].nodes[host.machine]
+
+
+def bare(machine: str, family: str, version: facts.Version) -> Described:
+    """Give a host that has a C library and nothing else."""
+    return Described("", "", machine, 1, "", family, version, {}, ())
 
 
 def _reaches(newest: str, node: str) -> bool:

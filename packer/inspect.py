@@ -32,6 +32,7 @@ def describe(path: Path) -> dict[str, Any]:
             "size": archive.size,
             "stored_blobs": sum(blob.stored_size for blob in archive.records("blob")),
             "raw_blobs": sum(blob.raw_size for blob in archive.records("blob")),
+            "launchers": [_machine(launcher.machine) for launcher in archive.records("launcher")],
             "tools": [_tool(archive, tool) for tool in archive.records("tool")],
             "layers": [_layer(archive, layer) for layer in archive.records("layer")],
             "slices": [_slice(archive, one) for one in archive.records("slice")],
@@ -47,6 +48,11 @@ def _signature(archive: Archive) -> dict[str, str | None] | None:
         return signature.stated(block).json if block else None
     except PackError:
         return {"key_type": None, "fingerprint": None, "identity": None}
+
+
+def _machine(number: int) -> str:
+    known = {machine: name for name, machine in facts.architectures().items()}
+    return known.get(number, f"machine {number}")
 
 
 def _tool(archive: Archive, tool: Any) -> dict[str, Any]:
@@ -97,8 +103,10 @@ def _word(kinds: type[Enum], number: int) -> str:
 def table(described: dict[str, Any]) -> str:
     """Give the same for reading."""
     described = native.shown(described)
+    launchers = " and ".join(described["launchers"])
     lines = [
         f"{described['file']}: {described['size']:,} bytes, archive {described['id']}",
+        *([f"launchers: {launchers}, behind a shell front"] if launchers else []),
         f"tools: {', '.join(tool['name'] for tool in described['tools'])}",
         f"blobs: {described['stored_blobs']:,} bytes, {described['raw_blobs']:,} unpacked",
         *_signed(described["signature"]),

@@ -134,6 +134,7 @@ def prepare(path: Path, base: Path, trust: Trust | None = None) -> tuple[Path, s
             with _made(base):
                 if lib.prepare(archive, stores, boot, plan, fault):
                     raise _refused(path, native.text(fault.what), native.text(fault.hint), fault.status)
+                lib.frontinstall(archive, stores)
             return Path(native.text(plan.view)), native.text(plan.slice)
         finally:
             lib.storesclose(stores)

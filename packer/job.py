@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from packer import boot, lazy, profile, targets
+from packer import boot, facts, lazy, profile, sources, targets
 from packer.blobs import Level
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from packer.config import Config
+    from packer.lock import Lock
+    from packer.locking import Wanted
     from packer.model import Target
     from packer.pack import NamedTool
 
@@ -38,26 +42,22 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
     :return: the job, and what the user should know of what was filled in.
     :raises UsageError: if a word is wrong, or they contradict each other.
     """
-    running = targets.running_target()
-    abis = running.python.tag if config.abis is None else config.abis
-    selection = targets.parse_abis(abis, arch=list(config.arch), running=running)
-    default = () if config.abis is not None else (f"no --abis: packing for the running Python, {abis}",)
+    locked = _lock(config)
+    selection = _selection(config, locked)
     script = _script([word for word in config.inputs if _is_script(word)])
     requirements = tuple(_requirement(word) for word in config.inputs if not _is_script(word))
-    if not (script or requirements or config.requirement):
+    if not (script or requirements or config.requirement or locked):
         raise UsageError("nothing to pack: no requirement, project directory or script", hint="see packer fat --help")
     _refuse_missing_files(config)
     _refuse_overwriting(config)
     tools = tuple(_tools(config, script))
     _refuse_repeats([name for name, _ in tools])
-    bundle = _bundle(config, selection.targets)
+    bundle = bundle_of(config, selection.targets)
     known = profile.read(config.profile) if config.profile else None
     chosen, unchecked = _lazy(config, selection.targets, known)
     job = Job(
-        requests=Requests(
-            requirements, config.requirement, config.constraint, config.find_links, config.index_url,
-            config.extra_index_url, bool(config.no_index), _level_wheels(config, selection.targets),
-        ),
+        requests=requests_of(config, requirements, selection.targets),
+        lock=locked,
         targets=selection.targets,
         script=script,
         tools=tools,
@@ -72,16 +72,85 @@ def job_of(config: Config, timeout: float) -> tuple[Job, tuple[str, ...]]:
         lazy=chosen,
         exclude=tuple(map(_pattern, config.exclude)),
         bundle=bundle,
-        libc=_libc(config, bundle),
+        libc=libc_of(config, bundle),
         runtimes=_runtimes(config),
         trim=bool(config.trim),
         table=not config.plain_imports,
         accept=frozenset(map(canonicalize_name, config.accept)),
     )  # fmt: skip
-    return job, (*default, *selection.notes, *unchecked)
+    return job, (*selection.notes, *(locked.notes if locked else ()), *unchecked)
 
 
-def _bundle(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
+def locking_of(config: Config, path: Path, old: Lock | None) -> tuple[Wanted, tuple[str, ...]]:
+    """Decide what is locked; also what the user should know of what was filled in.
+
+    :raises UsageError: as :func:`job_of`.
+    """
+    from packer.locking import Wanted
+
+    if config.level_wheels:
+        raise UsageError("level-wheels: a lock has one wheel for CPUs of all levels", hint="pack without a lock")
+    selection = _selection(config, old)
+    requirements = tuple(_requirement(word) for word in config.inputs if not _is_script(word))
+    if not (requirements or config.requirement):
+        raise UsageError("nothing to lock: no requirement or project directory", hint="see packer lock --help")
+    _refuse_missing_files(config)
+    return Wanted(requests_of(config, requirements, selection.targets), selection.targets, path, old), selection.notes
+
+
+def moment(text: str) -> str:
+    """Read a date, which means its first moment in UTC, or a time; one without a zone is in UTC, too.
+
+    :raises UsageError: if it is neither, or this pip cannot choose by it.
+    """
+    try:
+        found = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))  # before 3.11 it knows no Z
+    except ValueError:
+        hint = "write 2024-03-01 or 2024-03-01T12:00:00Z"
+        raise UsageError(f"not a date: {text!r}", hint) from None
+    if not sources.knows_dates():
+        raise UsageError("--as-of takes pip 26 or later, and this one is older", hint="python -m pip install -U pip")
+    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).isoformat()
+
+
+def requests_of(config: Config, requirements: tuple[str, ...], chosen: Sequence[Target]) -> Requests:
+    """Put what pip is asked into its words."""
+    return Requests(
+        requirements, config.requirement, config.constraint, config.find_links, config.index_url,
+        config.extra_index_url, bool(config.no_index), _level_wheels(config, chosen),
+    )  # fmt: skip
+
+
+def _lock(config: Config) -> Lock | None:
+    """Read the lock; what it has was chosen, so nothing else is."""
+    if config.lock is None:
+        return None
+    if config.level_wheels:
+        raise UsageError(
+            "--lock and --level-wheels: a lock has one wheel for CPUs of all levels", hint="pack without a lock"
+        )
+    from packer import lock
+
+    return lock.read(config.lock)
+
+
+def _selection(config: Config, locked: Lock | None) -> targets.Selection:
+    """Decide for what is packed: what was said, else what was locked, else the running Python."""
+    running = targets.running_target()
+    slices = locked.texts("slices") if locked else ()
+    if config.abis is None and slices:
+        archs = config.arch or facts.architectures()
+        kept = [name for name in slices if targets.target_of(name).platform.arch in archs]
+        if not kept:
+            raise UsageError(f"{config.lock} has nothing for {', '.join(config.arch)}", f"it has {', '.join(slices)}")
+        return targets.parse_abis(",".join(kept), arch=[], running=running)
+    abis = running.python.tag if config.abis is None else config.abis
+    selection = targets.parse_abis(abis, arch=list(config.arch), running=running)
+    default = () if config.abis is not None else (f"no --abis: packing for the running Python, {abis}",)
+    return replace(selection, notes=(*default, *selection.notes))
+
+
+def bundle_of(config: Config, chosen: Sequence[Target]) -> frozenset[str]:
     """Read for which Python tags an interpreter is carried; to name one is to ask for it."""
     tags = list(dict.fromkeys(target.python.tag for target in chosen))
     words = [word.strip() for word in (config.bundle or "").split(",") if word.strip()]
@@ -105,7 +174,7 @@ def _runtimes(config: Config) -> dict[str, tuple[Path, ...]]:
     return named
 
 
-def _libc(config: Config, bundle: Collection[str]) -> bool:
+def libc_of(config: Config, bundle: Collection[str]) -> bool:
     """Read whether C libraries are brought along."""
     if config.libc not in (None, "host", "bundled"):
         raise UsageError(f"not a --libc: {config.libc!r}", hint="host or bundled")
@@ -245,8 +314,8 @@ def _refuse_missing_files(config: Config) -> None:
 
 def _refuse_overwriting(config: Config) -> None:
     """Let no slip of the hand replace what is packed by what it is packed into."""
-    sources = [*config.inputs, *map(str, config.requirement), *(word.rpartition(":")[0] for word in config.include)]
-    for source in sources:
+    files = [*config.inputs, *map(str, config.requirement), *(word.rpartition(":")[0] for word in config.include)]
+    for source in [*files, *([str(config.lock)] if config.lock else [])]:
         if config.output and config.output.exists() and os.path.exists(source) and config.output.samefile(source):
             raise UsageError(f"{config.output} is both what is packed and where it would be written")
 

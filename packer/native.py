@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HEADERS = (
     "fault", "sha256", "crc32", "tree", "filter", "archive", "tables", "blobs", "cpu", "elffile", "ldcache", "host",
     "pythons", "select", "decide", "explain", "printable", "control", "store", "object", "prune", "plan", "prepare",
+    "front",
 )  # fmt: skip
 """In an order in which each needs only what stands before it."""
 

@@ -20,7 +20,6 @@ from packer import (
     explain,
     facts,
     files,
-    hosts,
     layers,
     layout,
     lazy,
@@ -42,6 +41,7 @@ from packer.model import Layer, LayerKind, Resolution, Runtime, Slice, Target, T
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from packer.lock import Lock
     from packer.progress import Progress
     from packer.requests import Requests
 
@@ -77,6 +77,8 @@ class Job:
     cache: Path
     limit: float
     """Seconds that resolving and downloading may take per target."""
+    lock: Lock | None = None
+    """Says which wheels; nothing is resolved then."""
     level: Level = Level.DEFAULT
     bytecode: Bytecode = Bytecode.NONE
     profile_runs: tuple[str, ...] = ()
@@ -138,7 +140,6 @@ def pack(job: Job, progress: Progress) -> Packed:
 
     :raises PackError: if a requirement, an entry point or a file stands in the way; nothing is left behind then.
     """
-    machine = _machine(job.targets)
     if job.output:
         files.refuse_unwritable(job.output)
     resolutions = _resolve(job, progress)
@@ -174,15 +175,16 @@ def pack(job: Job, progress: Progress) -> Packed:
             for one in carried[False].values()
             if one.missing
         )
-        launcher = native.data(f"launcher-{machine}")
-        compiled = _compile(job, slices, described, launcher, work, progress)
+        machines = dict.fromkeys(target.platform.arch for target in job.targets)
+        launchers = {machine: native.data(f"launcher-{machine}") for machine in machines}
+        compiled = _compile(job, slices, described, launchers, work, progress)
         slices = compiled.slices
         manifest = _manifest(slices, described, resolutions, warnings) | _choices(job, compiled, left_out)
         progress.say("compressing")
         progress.total(layout.raw_size([one.layers for one in slices]))
         output.parent.mkdir(exist_ok=True)
         written = archive.write(
-            output, launcher, slices, described, manifest, progress.advance,
+            output, launchers, slices, described, manifest, progress.advance,
             level=job.level, own=_own(slices, resolutions, installed), cache=Cache(job.cache / "blobs"),
         )  # fmt: skip
         for kept in ("blobs", "read", "resolved"):
@@ -202,13 +204,15 @@ def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:
     """Say which known hosts a carried interpreter does not run on: it has a libc's age that no tag tells."""
     if not any(one.runtime for one in slices):
         return
-    judged = {name: explain.judge(path, name).json["slices"] for name in sorted(hosts.named())}
+    known = explain.on_known_hosts(path, [one.name for one in slices])
     for number, one in enumerate(slices):
         if one.runtime:
-            behind = [later for later, other in enumerate(slices) if later > number and other.target == one.target]
+            behind = [
+                known[later] for later, other in enumerate(slices) if later > number and other.target == one.target
+            ]
             refusals = {
-                name: said[number]["reasons"] for name, said in judged.items()
-                if said[number]["reasons"] and not any(said[later]["fits"] for later in behind)
+                name: reasons for name, reasons in known[number].items()
+                if reasons and all(other[name] for other in behind)
             }  # fmt: skip
             by_reason: dict[str, list[str]] = {}
             for name, reasons in refusals.items():
@@ -233,14 +237,15 @@ def _trimmed_note(left_out: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _compile(
-    job: Job, slices: tuple[Slice, ...], tools: Sequence[Tool], launcher: Path, work: Path, progress: Progress
-) -> _Compiled:
+    job: Job, slices: tuple[Slice, ...], tools: Sequence[Tool], launchers: Mapping[str, Path], work: Path,
+    progress: Progress,
+) -> _Compiled:  # fmt: skip
     """Follow the policy for bytecode."""
     if job.bytecode is Bytecode.NONE:
         return _Compiled(slices, {}, ())
     wanted, strange = None, False
     if job.bytecode is Bytecode.USED:
-        wanted = set(_profile(job, slices, tools, launcher, work, progress).paths)
+        wanted = set(_profile(job, slices, tools, launchers, work, progress).paths)
         packed = {entry.path for one in slices for layer in one.layers for entry in layer.entries}
         strange = job.profile is not None and not wanted & packed
     compiled = _with_bytecode(job, slices, wanted, progress)
@@ -249,8 +254,9 @@ def _compile(
 
 
 def _profile(
-    job: Job, slices: Sequence[Slice], tools: Sequence[Tool], launcher: Path, work: Path, progress: Progress
-) -> profile.Profile:
+    job: Job, slices: Sequence[Slice], tools: Sequence[Tool], launchers: Mapping[str, Path], work: Path,
+    progress: Progress,
+) -> profile.Profile:  # fmt: skip
     """Give what was recorded before, and what is recorded now."""
     known = job.profile or profile.Profile()
     if not job.profile_runs:
@@ -258,7 +264,7 @@ def _profile(
     progress.say("recording what is imported")
     place = work / "profile"
     place.mkdir()
-    return profile.merged(known, profile.record(job.profile_runs, slices, tools, launcher, place, job.limit))
+    return profile.merged(known, profile.record(job.profile_runs, slices, tools, launchers, place, job.limit))
 
 
 def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]]) -> dict[str, object]:
@@ -302,21 +308,18 @@ def _notes(resolutions: Sequence[Resolution]) -> tuple[str, ...]:
     )
 
 
-def _machine(targets: Iterable[Target]) -> str:
-    machines = sorted({target.platform.arch for target in targets})
-    if len(machines) > 1:
-        raise UsageError(f"one archive is for one architecture: {' and '.join(machines)} were asked for")
-    return machines[0]
-
-
 def _resolve(job: Job, progress: Progress) -> tuple[Resolution, ...]:
-    if not job.requests.requirements and not job.requests.files:
+    if not job.requests.requirements and not job.requests.files and not job.lock:
         return tuple(Resolution(target, ()) for target in job.targets)
-    progress.say("resolving")
+    progress.say("fetching what is locked" if job.lock else "resolving")
     try:
         job.cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PackError(f"cannot make the cache {job.cache}: {error.strerror}", hint="set XDG_CACHE_HOME") from error
+    if job.lock:
+        from packer import locked
+
+        return locked.take(job.lock, job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
     return resolve.resolve(job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
 
 
@@ -391,13 +394,21 @@ def _runtimes(job: Job, progress: Progress) -> _Carried:
 def _wanted(
     resolutions: Sequence[Resolution], contents: Sequence[Sequence[Installed]], carried: _Carried
 ) -> Iterator[tuple[Resolution, Sequence[Installed], Runtime | None]]:
-    """Give all slices in the order of preference: a host's own Python is there already, its C library gets repaired."""
-    pairs = list(zip(resolutions, contents, strict=True))
-    yield from ((one, content, None) for one, content in pairs)
-    for found in carried.values():
-        for one, content in pairs:
-            if one.target in found:
-                yield one, content, found[one.target]
+    """Give all slices in the order of preference."""
+    found = list(carried.values())
+    for number, brings in preferred([one.target for one in resolutions], found):
+        runtime = found[brings - 1][resolutions[number].target] if brings else None
+        yield resolutions[number], contents[number], runtime
+
+
+def preferred(targets: Sequence[Target], carried: Sequence[Collection[Target]]) -> Iterator[tuple[int, int]]:
+    """Give the order of preference: a host's own Python is there already, its C library gets repaired.
+
+    :param carried: targets that carry their interpreter, and those that bring its C library, too.
+    :return: numbers of targets, and how much they bring: 0 nothing, 1 the interpreter, 2 the C library as well.
+    """
+    for brings, those in enumerate((targets, *carried)):
+        yield from ((number, brings) for number, target in enumerate(targets) if target in those)
 
 
 def _slice(

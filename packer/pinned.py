@@ -55,7 +55,7 @@ def remember(requests: Requests, resolution: Resolution, cache: Cache) -> None:
 
 def _name(requests: Requests, target: Target) -> bytes:
     """Name what the choice depends on; empty if it may be another the next time."""
-    if requests.requirements or requests.find_links or requests.preferred(target):
+    if requests.requirements or requests.find_links or requests.preferred(target) or requests.as_of:
         return b""
     texts = [path.read_text("utf-8", "surrogateescape") for path in (*requests.files, *requests.constraints)]
     constraints = "\n".join(texts[len(requests.files) :])

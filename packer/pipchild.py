@@ -44,6 +44,10 @@ class Request(TypedDict):
     """By ``Source.key``, what was built for the target."""
     preferred: list[str]
     """Real paths of directories; their wheels come before others of the same version."""
+    kept: dict[str, str]
+    """By normalised name, the version that comes before all others, if it may be chosen."""
+    offered: bool
+    """Report every file of the versions that are chosen."""
 
 
 class Built(TypedDict):
@@ -74,6 +78,34 @@ class File(TypedDict):
     verdict: str
     """Name of pip's ``LinkType``: ``candidate``, ``platform_mismatch``, ``requires_python_mismatch``..."""
     requires_python: str
+    yanked: str | None
+    """Why, which may be nothing; ``None``: it was not."""
+
+
+class Failed(TypedDict):
+    """A file that was asked for by its address and cannot be had."""
+
+    file: str
+    why: str
+    """``hash``, ``gone``, or else in a sentence."""
+    found: str
+    """``hash``: SHA-256 of what is there."""
+
+
+class Offered(TypedDict):
+    """A file of a version that was chosen, whatever it is for."""
+
+    name: str
+    url: str
+    """Without user and password."""
+    index: str
+    """URL of the index that has it; "" for a directory of files."""
+    hashes: dict[str, str]
+    size: int | None
+    uploaded: str
+    """ISO 8601; "" where the index does not tell."""
+    requires_python: str
+    yanked: str | None
 
 
 class Cause(TypedDict):
@@ -95,6 +127,14 @@ class Chosen(TypedDict):
     """File or directory name of what it was built from; "" when it came as a wheel."""
     requested: bool
     """The user asked for it, and not only something that depends on it."""
+    extras: list[str]
+    kind: str
+    """``index``; or, where the user named it, ``archive`` or ``directory``."""
+    url: str
+    """Of what was chosen, the source distribution where a wheel was built; without user and password."""
+    sha256: str
+    """Of the source distribution; "" where there is none."""
+    offered: list[Offered]
 
 
 class Report(TypedDict):
@@ -113,6 +153,7 @@ class Report(TypedDict):
     """What there is of the distributions in ``causes`` and ``source``."""
     unreachable: list[str]
     """``URL: reason`` of the index pages that could not be read."""
+    failed: Failed | None
 
 
 def main(directory: str) -> int:
@@ -121,19 +162,31 @@ def main(directory: str) -> int:
 
     with open(os.path.join(directory, "request.json"), encoding="utf-8") as stream:
         request: Request = json.load(stream)
-    report = Report(chosen=[], source=None, refused="", causes=[], constraints=[], files={}, unreachable=[])
+    report = Report(
+        chosen=[], source=None, refused="", causes=[], constraints=[], files={}, unreachable=[], failed=None
+    )
     order: list[tuple[InstallRequirement, str]] = []
+    links: dict[str, list[Link]] = {}
+    sizes: dict[str, int] = {}
     _judge_for_target(request["environment"], request["tags"])
-    _prefer_wheels(request["preferred"])
+    _prefer_wheels(request["preferred"], request["kept"])
     _take_built(request["built"])
     _stop_at_sources(report, os.path.join(directory, "source"))
     _note_order(order)
     _note_failure(report)
+    _note_failed(report)
+    if request["offered"]:
+        _note_links(links, sizes)
     wheels = os.path.join(directory, "wheels")
     status: int = create_command("download").main(["--dest", wheels, *request["arguments"]])
     if status == 0:
         built = {one["wheel"] for one in request["built"].values()}
         report["chosen"] = [_chosen(*one, wheels, built) for one in order]
+        for chosen in report["chosen"]:
+            seen = links.get(chosen["name"], [])
+            chosen["offered"] = [
+                _offered(link, chosen["name"], sizes) for link in seen if _version(link) == chosen["version"]
+            ]
     with open(os.path.join(directory, "report.json"), "w", encoding="utf-8") as stream:
         report["files"] = _asked_for(report)
         json.dump(report, stream)
@@ -166,12 +219,12 @@ def _judge_for_target(environment: dict[str, str], tags: list[str]) -> None:
         return supported
 
 
-def _prefer_wheels(places: list[str]) -> None:
+def _prefer_wheels(places: list[str], versions: dict[str, str]) -> None:
     """Let pip see source distributions, but only where no wheel meets what is required.
 
     Hiding them altogether would make pip go back, silently, to old releases of whatever depends on a
     distribution without wheels. Offering all of them would let it try one build after another when
-    requirements conflict: only the newest that fits is offered.
+    requirements conflict: only the newest that fits is offered, or the one whose version is kept.
     """
     from dataclasses import replace
 
@@ -192,6 +245,10 @@ def _prefer_wheels(places: list[str]) -> None:
         wheels.sort(key=lambda one: (one.version, one.link.is_file and _directory(one.link) in places))
         sources = [one for one in fitting if not one.link.is_wheel]
         kept = wheels if any(not one.link.is_yanked for one in wheels) else sources[-1:] or wheels
+        version = versions.get(_canonical(fitting[0].name)) if fitting else None
+        same = [one for one in wheels if str(one.version) == version]
+        same = same or [one for one in sources if str(one.version) == version][-1:]
+        kept = [*(one for one in kept if one not in same), *same]
         return replace(found, applicable_candidates=kept, best_candidate=kept[-1] if kept else None)
 
 
@@ -316,7 +373,10 @@ def _note_failure(report: Report) -> None:
     @_replace(LinkEvaluator, "evaluate_link")
     def evaluate_link(old: Callable[..., Any], self: LinkEvaluator, link: Link) -> Any:
         verdict, detail = old(self, link)
-        seen = File(name=link.filename, verdict=verdict.name, requires_python=link.requires_python or "")
+        seen = File(
+            name=link.filename, verdict=verdict.name, requires_python=link.requires_python or "",
+            yanked=link.yanked_reason,
+        )  # fmt: skip
         report["files"].setdefault(_canonical(self.project_name), []).append(seen)
         return verdict, detail
 
@@ -337,6 +397,88 @@ def _note_failure(report: Report) -> None:
         old(link, reason, meth)
 
 
+def _note_failed(report: Report) -> None:
+    """Say of a file that was asked for by its address, not chosen from an index, why it cannot be had."""
+    from pip._internal.exceptions import HashMismatch, NetworkConnectionError
+    from pip._internal.operations.prepare import RequirementPreparer
+
+    def failed(link: Link, error: BaseException) -> Failed:
+        causes = [one for one in (error, error.__cause__, error.__context__) if one]
+        statuses = [
+            getattr(one.response, "status_code", 0) for one in causes if isinstance(one, NetworkConnectionError)
+        ]
+        found, why = "", str(getattr(error, "message", error))
+        if isinstance(error, HashMismatch):
+            found, why = error.gots["sha256"].hexdigest() if "sha256" in error.gots else "", "hash"
+        elif {403, 404, 410}.intersection(statuses) or (link.is_file and not os.path.exists(link.file_path)):
+            why = "gone"
+        return Failed(file=link.filename, why=why, found=found)
+
+    @_replace(RequirementPreparer, "prepare_linked_requirement")
+    def prepare_linked_requirement(
+        old: Callable[..., Any], self: RequirementPreparer, req: InstallRequirement, parallel_builds: bool = False
+    ) -> Any:
+        try:
+            return old(self, req, parallel_builds)
+        except Exception as error:
+            if req.link is not None and req.user_supplied and report["source"] is None:
+                report["failed"] = failed(req.link, error)
+            raise
+
+
+def _note_links(links: dict[str, list[Link]], sizes: dict[str, int]) -> None:
+    """Keep all files that pip sees, by normalised name, and what it does not ask an index for: their sizes, by URL."""
+    from pip._internal.index.package_finder import LinkEvaluator
+    from pip._internal.models.link import Link
+
+    @_replace(LinkEvaluator, "evaluate_link")
+    def evaluate_link(old: Callable[..., Any], self: LinkEvaluator, link: Link) -> Any:
+        verdict, detail = old(self, link)
+        if verdict.name in ("candidate", "platform_mismatch", "requires_python_mismatch"):
+            links.setdefault(_canonical(self.project_name), []).append(link)
+        return verdict, detail
+
+    @_replace(Link, "from_json")
+    def from_json(old: Callable[..., Any], file_data: dict[str, Any], page_url: str) -> Any:
+        link = old(file_data, page_url)
+        if link is not None and isinstance(file_data.get("size"), int):
+            sizes[link.url_without_fragment] = file_data["size"]
+        return link
+
+
+def _version(link: Link) -> str:
+    """Read the version in a file's name; "" where there is none."""
+    from pip._vendor.packaging.utils import parse_sdist_filename, parse_wheel_filename
+
+    try:
+        return str((parse_wheel_filename if link.is_wheel else parse_sdist_filename)(link.filename)[1])
+    except ValueError:  # what it raises for names is such
+        return ""
+
+
+def _offered(link: Link, name: str, sizes: dict[str, int]) -> Offered:
+    page = link.comes_from if isinstance(link.comes_from, str) else ""
+    uploaded = getattr(link, "upload_time", None)  # pip before 26 does not tell
+    index, _, project = page.rstrip("/").rpartition("/")
+    return Offered(
+        name=link.filename,
+        url=_public(link.url_without_fragment),
+        index=_public(index) if _canonical(project) == name else "",
+        hashes=dict(link._hashes),
+        size=sizes.get(link.url_without_fragment),
+        uploaded=uploaded.isoformat() if uploaded else "",
+        requires_python=link.requires_python or "",
+        yanked=link.yanked_reason,
+    )
+
+
+def _public(url: str) -> str:
+    """Take user and password from a URL."""
+    from pip._internal.utils.misc import remove_auth_from_url
+
+    return remove_auth_from_url(url)
+
+
 def _canonical(name: str) -> str:
     from pip._vendor.packaging.utils import canonicalize_name
 
@@ -349,16 +491,23 @@ def _chosen(requirement: InstallRequirement, version: str, wheels: str, built: s
     link = requirement.link
     assert link is not None
     assert requirement.name is not None
-    path, source = os.path.join(wheels, link.filename), ""
+    assert requirement.download_info is not None
+    about = requirement.download_info.to_dict()  # as PEP 610 has it: the class is another since pip 26
+    path, source, digest = os.path.join(wheels, link.filename), "", ""
     if link.is_file and link.file_path in built:
-        assert requirement.download_info is not None
-        path, source = link.file_path, Link(requirement.download_info.url).filename
+        path, source = link.file_path, Link(about["url"]).filename
+        digest = about.get("archive_info", {}).get("hashes", {}).get("sha256", "")
     return Chosen(
         name=_canonical(requirement.name),
         version=version,
         path=path,
         source=source,
         requested=requirement.user_supplied,
+        extras=sorted(map(_canonical, requirement.extras)),
+        kind="directory" if "dir_info" in about else "archive" if requirement.is_direct else "index",
+        url=_public(about["url"]),
+        sha256=digest,
+        offered=[],
     )
 
 
@@ -367,6 +516,9 @@ def _asked_for(report: Report) -> dict[str, list[File]]:
     names = {cause["name"] for cause in report["causes"]}
     if report["source"]:
         names.add(report["source"]["name"])
+    for name, seen in report["files"].items():
+        if any(file["verdict"] == "upload_time_missing" for file in seen):
+            names.add(name)
     return {name: seen for name, seen in report["files"].items() if name in names}
 
 

@@ -275,11 +275,13 @@ def _name(path: str) -> str:
 
 
 def record(
-    runs: Sequence[str], slices: Sequence[Slice], tools: Sequence[Tool], launcher: Path, work: Path, limit: float
-) -> Profile:
+    runs: Sequence[str], slices: Sequence[Slice], tools: Sequence[Tool], launcher: Mapping[str, Path], work: Path,
+    limit: float,
+) -> Profile:  # fmt: skip
     """Run a program as it would be packed, with nobody to see or answer it.
 
     :param runs: arguments of each run, quoted as for a shell.
+    :param launcher: by machine.
     :param slices: without bytecode of their own, so that the interpreter keeps what it compiles.
     :param work: an empty directory for the program and its store.
     :param limit: seconds that one run may take.

@@ -26,6 +26,11 @@ class Requests:
     no_index: bool = False
     level_wheels: tuple[tuple[int, str], ...] = ()
     """CPU level and a directory of wheels for it."""
+    as_of: str = ""
+    """ISO 8601 with time zone: only what indices got before counts."""
+
+    exact: bool = False
+    """The requirements are files by their addresses, with digests: nothing else is looked for, or asked."""
 
     def preferred(self, target: Target) -> list[str]:
         """Give the directories whose wheels win over others of the same version."""
@@ -44,6 +49,8 @@ class Requests:
         """Give all of it as arguments of ``pip download``."""
         return [
             *self.index_options(),
+            *(["--no-deps", "--require-hashes"] if self.exact else []),
+            *([f"--uploaded-prior-to={self.as_of}"] if self.as_of and not self.exact else []),
             *(f"--requirement={path}" for path in self.files),
             *(f"--constraint={path}" for path in self.constraints),
             "--",

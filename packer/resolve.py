@@ -11,10 +11,10 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
@@ -27,12 +27,14 @@ from packer.sources import Builder, NoInterpreterError, keep, scratch
 from packer.targets import wheel_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from packaging.tags import Tag
     from packaging.version import Version
 
     from packer.requests import Requests
+
+_T = TypeVar("_T")
 
 _AT_ONCE = 2
 """Targets that are resolved at the same time: pip waits for the network half of its time."""
@@ -60,6 +62,55 @@ def resolve(
     :return: in the order of ``targets``.
     :raises PackError: with the reasons of every target that failed.
     """
+    return for_each(partial(_resolve_target, requests), requests, targets, cache=cache, progress=progress, limit=limit)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What pip chose for a target, and what else there is of it."""
+
+    resolution: Resolution
+    chosen: tuple[pipchild.Chosen, ...]
+    """In the order of the wheels."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What limits the choice for one target beside the requirements."""
+
+    kept: Mapping[str, str] = field(default_factory=dict)
+    """Versions that are preferred, by normalised name."""
+    only: Mapping[str, str] = field(default_factory=dict)
+    """Versions that are the only ones."""
+
+
+def choose(
+    requests: Requests,
+    targets: Sequence[Target],
+    bounds: Mapping[Target, Bounds],
+    *,
+    cache: Path,
+    progress: Callable[[str], None],
+    limit: float = 600.0,
+) -> tuple[Choice, ...]:
+    """Do as :func:`resolve`, asking pip each time, and tell of all files of the versions that were chosen."""
+
+    def choose_one(target: Target, builder: Builder, run: Run) -> Choice:
+        return _ask_pip(requests, target, builder, run, bounds.get(target, Bounds()), offered=True)
+
+    return for_each(choose_one, requests, targets, cache=cache, progress=progress, limit=limit)
+
+
+def for_each(
+    work: Callable[[Target, Builder, Run], _T],
+    requests: Requests,
+    targets: Sequence[Target],
+    *,
+    cache: Path,
+    progress: Callable[[str], None],
+    limit: float,
+) -> tuple[_T, ...]:
+    """Do something for every target, some at a time; the parameters are those of :func:`resolve`."""
     stop = threading.Event()
     lock = threading.Lock()
 
@@ -67,7 +118,7 @@ def resolve(
         with lock:
             progress(line)
 
-    run = _Run(cache.resolve(), tell, limit, stop)
+    run = Run(cache.resolve(), tell, limit, stop)
     builder = Builder(
         run.cache,
         find_pip=partial(_find_pip, requests, run),
@@ -75,9 +126,10 @@ def resolve(
         limit=limit,
         stop=stop,
         progress=tell,
+        as_of=requests.as_of,
     )
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures = [pool.submit(_resolve_target, requests, target, builder, run) for target in targets]
+        futures = [pool.submit(work, target, builder, run) for target in targets]
         try:
             return _collect(futures)
         except BaseException:  # Ctrl-C above all: the children must end before the pool's threads can
@@ -87,7 +139,7 @@ def resolve(
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """What holds for all targets."""
 
     cache: Path
@@ -96,10 +148,10 @@ class _Run:
     stop: threading.Event
 
 
-def _collect(futures: Sequence[Future[Resolution]]) -> tuple[Resolution, ...]:
+def _collect(futures: Sequence[Future[_T]]) -> tuple[_T, ...]:
     """Wait for all; join the errors of those that failed, each told once."""
     errors: dict[str, PackError] = {}
-    done: list[Resolution] = []
+    done: list[_T] = []
     for future in futures:
         try:
             done.append(future.result())
@@ -113,26 +165,43 @@ def _collect(futures: Sequence[Future[Resolution]]) -> tuple[Resolution, ...]:
     return tuple(done)
 
 
-def _resolve_target(requests: Requests, target: Target, builder: Builder, run: _Run) -> Resolution:
+def _resolve_target(requests: Requests, target: Target, builder: Builder, run: Run) -> Resolution:
     """Ask pip, unless its answer is known."""
     remembered = Cache(run.cache / "resolved")
     known = pinned.recall(requests, target, remembered)
     if known:
         return known
-    chosen = _ask_pip(requests, target, builder, run)
+    chosen = _ask_pip(requests, target, builder, run).resolution
     pinned.remember(requests, chosen, remembered)
     return chosen
 
 
-def _ask_pip(requests: Requests, target: Target, builder: Builder, run: _Run) -> Resolution:
+def _ask_pip(
+    requests: Requests, target: Target, builder: Builder, run: Run, bounds: Bounds | None = None, *,
+    offered: bool = False,
+) -> Choice:  # fmt: skip
     """Let pip try again until it meets no source that has to be built first."""
+    bounds = bounds or Bounds()
     built = {digest: pipchild.Built(wheel=str(path), sha256=digest) for digest, path in builder.known(target).items()}
     while True:
         with tempfile.TemporaryDirectory(dir=scratch(run.cache), prefix="pip-") as work:
-            report = _run_pip(requests.arguments(), target, built, Path(work), run, requests.preferred(target))
+            arguments = [*_only(bounds, Path(work)), *requests.arguments()]
+            preferred = requests.preferred(target)
+            report = _run_pip(
+                arguments,
+                target,
+                built,
+                Path(work),
+                run,
+                preferred,
+                kept=bounds.kept,
+                offered=offered,
+                exact=requests.exact,
+            )
             source = report["source"]
             if source is None:
-                return Resolution(target, tuple(_wheel(chosen, run.cache) for chosen in report["chosen"]))
+                wheels = tuple(_wheel(chosen, run.cache) for chosen in report["chosen"])
+                return Choice(Resolution(target, wheels), tuple(report["chosen"]))
             path = Path(source["path"])
             if source["key"] in built:
                 raise PackError(f"{target.name}: {path.name}: pip refuses the wheel built from it")
@@ -140,13 +209,38 @@ def _ask_pip(requests: Requests, target: Target, builder: Builder, run: _Run) ->
                 wheel = builder.build(path, target)
             except NoInterpreterError as error:
                 exists = _describe(source["name"], report["files"].get(source["name"], []), target)
+                exists = "" if requests.exact else exists
                 why = f"no wheel fits {source['requirement']}, and {error}"
                 raise PackError(f"{target.name}: {why}", hint=exists) from None
             digest = "" if path.is_dir() else sha256(path).hex()
             built[source["key"]] = pipchild.Built(wheel=str(wheel), sha256=digest)
 
 
-def _find_pip(requests: Requests, run: _Run, target: Target) -> Path:
+def _only(bounds: Bounds, work: Path) -> list[str]:
+    if not bounds.only:
+        return []
+    path = work / "only.txt"
+    path.write_text("".join(f"{name}=={version}\n" for name, version in bounds.only.items()), encoding="utf-8")
+    return [f"--constraint={path}"]
+
+
+class FileError(PackError):
+    """A file that was asked for by its address cannot be had."""
+
+    def __init__(self, error: PackError, failed: pipchild.Failed) -> None:
+        super().__init__(str(error), error.hint)
+        self.failed = failed
+
+
+def fetch(requests: Requests, target: Target, builder: Builder, run: Run) -> tuple[Wheel, ...]:
+    """Get files by their addresses, and build what is not a wheel.
+
+    :raises FileError: for the first that cannot be had.
+    """
+    return _ask_pip(replace(requests, exact=True), target, builder, run).resolution.wheels
+
+
+def _find_pip(requests: Requests, run: Run, target: Target) -> Path:
     """Fetch a pip that runs on the target's Python."""
     with tempfile.TemporaryDirectory(dir=scratch(run.cache), prefix="pip-") as work:
         try:
@@ -167,8 +261,9 @@ def _wheel(chosen: pipchild.Chosen, cache: Path) -> Wheel:
 
 
 def _run_pip(
-    arguments: list[str], target: Target, built: dict[str, pipchild.Built], work: Path, run: _Run,
-    preferred: Sequence[str] = (),
+    arguments: list[str], target: Target, built: dict[str, pipchild.Built], work: Path, run: Run,
+    preferred: Sequence[str] = (), *, kept: Mapping[str, str] | None = None, offered: bool = False,
+    exact: bool = False,
 ) -> pipchild.Report:  # fmt: skip
     """Run pip for one target in ``work``; the report says what it chose, or which source is to be built first."""
     request = pipchild.Request(
@@ -182,6 +277,8 @@ def _run_pip(
         tags=[str(tag) for tag in wheel_tags(target)],
         built=built,
         preferred=[os.path.realpath(place) for place in preferred],
+        kept=dict(kept or {}),
+        offered=offered,
     )
     (work / "request.json").write_text(json.dumps(request), encoding="utf-8")
 
@@ -189,9 +286,12 @@ def _run_pip(
         if line.lstrip().startswith(("Collecting ", "Downloading ", "Processing ")):
             run.progress(f"{target.name}: {line.strip()}")
 
+    environment = process.clean_environment() | {"TMPDIR": str(work), "PIP_REQUIRE_VIRTUALENV": "0"}
+    if exact:  # the user's constraints have had their say
+        environment["PIP_CONSTRAINT"] = os.devnull
     done = process.run(
         [sys.executable, pipchild.__file__, str(work)],
-        environment=process.clean_environment() | {"TMPDIR": str(work), "PIP_REQUIRE_VIRTUALENV": "0"},
+        environment=environment,
         limit=run.limit,
         stop=run.stop,
         tell=tell,
@@ -207,7 +307,8 @@ def _run_pip(
             f"{target.name}: pip could not write what it found: {said}", "is the cache's disk full?"
         ) from None
     if done.status != 0 and report["source"] is None:
-        raise _failure(report, done.lines, target)
+        failure = _failure(report, done.lines, target)
+        raise FileError(failure, report["failed"]) if exact and report["failed"] else failure
     return report
 
 
@@ -237,6 +338,14 @@ def _failure(report: pipchild.Report, lines: Sequence[str], target: Target) -> P
     """Say why pip gave up."""
     if report["refused"]:
         return PackError(f"{target.name}: {report['refused']}", hint="build a wheel of it and require that")
+    missing_times = [
+        file["name"] for files in report["files"].values() for file in files if _is(file, "upload_time_missing")
+    ]
+    if missing_times:
+        return PackError(
+            f"{target.name}: the index does not tell when {missing_times[0]} was uploaded, so --as-of cannot be",
+            hint="indexes that speak PEP 700 do, as the one of the Python Package Index",
+        )
     if report["causes"] and all(cause["name"] == _PYTHON for cause in report["causes"]):
         needs = dict.fromkeys(f"{cause['needed_by']} needs {cause['requirement']}" for cause in report["causes"])
         return PackError(f"{target.name}: {next(iter(needs))}, and this is {target.python.full_version}")
@@ -256,7 +365,11 @@ def _failure(report: pipchild.Report, lines: Sequence[str], target: Target) -> P
 
 
 def _is_candidate(file: pipchild.File) -> bool:
-    return file["verdict"] == "candidate"
+    return _is(file, "candidate")
+
+
+def _is(file: pipchild.File, verdict: str) -> bool:
+    return file["verdict"] == verdict
 
 
 def _conflict(report: pipchild.Report) -> str:
@@ -288,20 +401,27 @@ def _describe(name: str, files: Sequence[pipchild.File], target: Target) -> str:
         return f"no index or directory has a distribution called {name}"
     ours = {(tag.interpreter, tag.abi) for tag in wheel_tags(target)}
     near = [one for one in known if any((tag.interpreter, tag.abi) in ours for tag in one.tags)]
-    candidates = [one for one in near if _is_candidate(one.file)]
+    candidates = [one for one in near if _is_candidate(one.file) and one.file["yanked"] is None]
+    yanked = [one for one in near if _is_candidate(one.file) and one.file["yanked"] is not None]
+    later = [one for one in known if _is(one.file, "upload_too_late")]
     elsewhere = [one for one in near if one.file["verdict"] == "platform_mismatch" and _is_linux(one.tags, target)]
     other_python = [one for one in known if one.file["verdict"] == "requires_python_mismatch"]
     wheels = [one for one in known if one.tags]
     said = []
     if candidates:
         said.append(f"the newest that has a file for {target.name} is {candidates[-1].version}")
+    if yanked and (not candidates or yanked[-1].version > candidates[-1].version):
+        why = f": {yanked[-1].file['yanked']}" if yanked[-1].file["yanked"] else ""
+        said.append(f"{yanked[-1].file['name']} was yanked{why} (=={yanked[-1].version} takes it nevertheless)")
+    if later and not candidates:
+        said.append(f"{name} {later[0].version} was uploaded later")
     if elsewhere:
         newest = [one for one in elsewhere if one.version == elsewhere[-1].version]
         places = sorted({tag.platform for one in newest for tag in one.tags})
         said.append(f"{name} {newest[-1].version} has wheels for {target.python.tag} on {', '.join(places)}")
     if other_python and other_python[-1].version >= known[-1].version:
         said.append(f"{name} {known[-1].version} needs Python {other_python[-1].file['requires_python']}")
-    if not candidates and not elsewhere and wheels:
+    if not candidates and not elsewhere and not yanked and not later and wheels:
         newest = [one for one in wheels if one.version == wheels[-1].version]
         pairs = dict.fromkeys((tag.interpreter, tag.abi) for one in newest for tag in sorted(one.tags, key=str))
         abis = dict.fromkeys(abi if abi.startswith(python) else f"{python}-{abi}" for python, abi in pairs)

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 VERSION = 1
 
@@ -86,6 +86,23 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """What would have to be packed in addition so that hosts have a slice which have none."""
+
+    change: str
+    """What to say to ``packer fat`` besides what was said; empty: nothing that could be said helps."""
+    slice: str
+    """The slice that would run there; empty: there is none."""
+    hosts: tuple[str, ...]
+    bytes: int | None
+    """How much the file grows by it, as similar slices show; ``None``: that is not known."""
+    cost: str
+    """The same in words, with what it was taken from."""
+    provided: str
+    """What else has to be so, or why nothing helps."""
+
+
+@dataclass(frozen=True)
 class Matrix:
     """All hosts of a matrix."""
 
@@ -95,6 +112,7 @@ class Matrix:
     slices: tuple[str, ...]
     """Names, most preferred first."""
     rows: tuple[Row, ...]
+    additions: tuple[Addition, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -106,7 +124,7 @@ class Matrix:
         rows = [{**asdict(row), "agrees": row.agrees, "passed": row.passed} for row in self.rows]
         return {
             "version": VERSION, "file": self.file, "id": self.id, "slices": list(self.slices),
-            "passed": self.passed, "hosts": rows,
+            "passed": self.passed, "hosts": rows, "additions": [asdict(one) for one in self.additions],
         }  # fmt: skip
 
 
@@ -117,7 +135,28 @@ def from_json(said: Mapping[str, Any]) -> Matrix:
     """
     if said["version"] != VERSION:
         raise ValueError(f"its version is {said['version']}, not {VERSION}")
-    return Matrix(said["file"], said["id"], tuple(said["slices"]), tuple(_row(row) for row in said["hosts"]))
+    return Matrix(
+        said["file"], said["id"], tuple(said["slices"]), tuple(_row(row) for row in said["hosts"]),
+        tuple(Addition(**{**one, "hosts": tuple(one["hosts"])}) for one in said["additions"]),
+    )  # fmt: skip
+
+
+def merged(shards: Sequence[Matrix]) -> Matrix:
+    """Put the shards of one matrix together.
+
+    :raises ValueError: if they are of several archives, or two have the same host.
+    """
+    first = shards[0]
+    for one in shards[1:]:
+        if (one.id, one.slices) != (first.id, first.slices):
+            raise ValueError(f"archive {one.id or one.file} is not {first.id or first.file}")
+    seen: set[str] = set()
+    for row in (row for one in shards for row in one.rows):
+        if row.host in seen:
+            raise ValueError(f"host {row.host} is in two of them")
+        seen.add(row.host)
+    rows = tuple(row for one in shards for row in one.rows)
+    return replace(first, rows=rows, additions=tuple(added for one in shards for added in one.additions))
 
 
 def _row(said: Mapping[str, Any]) -> Row:

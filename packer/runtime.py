@@ -340,10 +340,14 @@ def _runnable(tree: Path, executable: str) -> Iterator[Path]:
 
 
 def _run(executable: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a captured interpreter, with nothing of the user's environment."""
+    """Run code in a captured interpreter, with nothing of the user's environment.
+
+    But for where an emulator looks for the libraries of another machine, where the interpreter is for one.
+    """
+    kept = {name: os.environ[name] for name in ("QEMU_LD_PREFIX",) if name in os.environ}
     return subprocess.run(
         [executable, "-I", "-S", "-B", "-c", code, *arguments], capture_output=True, text=True, errors="replace",
-        timeout=_PROBE_SECONDS, check=False, env={"PATH": "/usr/bin:/bin"},
+        timeout=_PROBE_SECONDS, check=False, env={"PATH": "/usr/bin:/bin", **kept},
     )  # fmt: skip
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packer import files
 from packer.errors import PackError
 from packer.native import printable
+from packer.page import document, figures
+from packer.page import text as _text
 from packer.sizes_text import LARGEST, largest_layers, layer_name, part_names, percent, user_names
 from packer.treemap import Rectangle, squarify
 
@@ -31,32 +32,17 @@ _HEAD = 17.0
 """Height of a layer's name in the map."""
 
 _STYLE = """
-:root { color-scheme: light dark; --page: #fbfaf8; --card: #fff; --ink: #22262b; --soft: #667078; --line: #e4e1db;
-  --own: #4c78b8; --delta: #3aa387; --bytecode: #e0a13a; --bytecode-delta: #c9705b; --before: #dcdfe3;
+:root { --own: #4c78b8; --delta: #3aa387; --bytecode: #e0a13a; --bytecode-delta: #c9705b; --before: #dcdfe3;
   --rest: #c3c8ce; --light: 80%; --lighter: 89%; --strong: 42%; }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #15181c; --card: #1d2126; --ink: #e6e8ea; --soft: #98a2ab; --line: #30363d; --own: #6b9be0;
-    --delta: #4fc2a3; --bytecode: #e8b45c; --bytecode-delta: #dd8a76; --before: #353b43; --rest: #454c55;
-    --light: 31%; --lighter: 23%; --strong: 24%; }
+  :root { --own: #6b9be0; --delta: #4fc2a3; --bytecode: #e8b45c; --bytecode-delta: #dd8a76; --before: #353b43;
+    --rest: #454c55; --light: 31%; --lighter: 23%; --strong: 24%; }
 }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1280px; margin: 0 auto; padding: 36px 24px 60px; }
-h1 { font-size: 30px; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 18px; margin: 40px 0 4px; }
-p { margin: 0 0 14px; color: var(--soft); max-width: 80ch; }
-small { color: var(--soft); font-size: 13px; }
-.figures { display: flex; flex-wrap: wrap; gap: 12px; margin: 22px 0; }
-.figures div { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 18px;
-  flex: 1 1 150px; }
-.figures b { display: block; font-size: 22px; line-height: 1.3; }
 .bar { display: flex; height: 26px; border-radius: 6px; overflow: hidden; gap: 1px; }
 .bar i { min-width: 1px; }
 .slices { display: grid; grid-template-columns: max-content 1fr; gap: 12px 18px; align-items: center; }
 .slices small { display: block; }
 @media (max-width: 760px) { .slices { grid-template-columns: 1fr; gap: 8px; } }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; margin: 14px 0; font-size: 13px; color: var(--soft); }
-.legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 7px; }
 .own { background: var(--own); } .delta { background: var(--delta); } .bytecode { background: var(--bytecode); }
 .bytecode-delta { background: var(--bytecode-delta); } .before { background: var(--before); }
 .rest { background: var(--rest); } .striped { background: repeating-linear-gradient(45deg, var(--soft) 0 2px,
@@ -104,11 +90,6 @@ def page(name: str, found: Sizes) -> str:
     """
     title = _text(name)
     parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8"/>',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>",
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
-        f"<title>{title}: where the bytes are</title><style>{_STYLE}</style></head><body><main>",
         f"<h1>{title}</h1>",
         *_figures(found),
         "<h2>Slices</h2>",
@@ -123,13 +104,8 @@ def page(name: str, found: Sizes) -> str:
         *_layers(found),
         "<h2>Largest files</h2>",
         *_files(found),
-        "</main></body></html>",
     ]
-    return "\n".join(parts) + "\n"
-
-
-def _text(name: str) -> str:
-    return html.escape(printable(name))
+    return document(f"{title}: where the bytes are", _STYLE, parts)
 
 
 def _short(size: int) -> str:
@@ -150,17 +126,14 @@ def _share(found: Sizes, size: int) -> str:
 
 def _figures(found: Sizes) -> Iterator[str]:
     parts = ", ".join(f"{name} {_short(size)}" for name, size in part_names(found))
-    figures = [
+    shown = [
         (found.total, "the file"),
         (found.shared, "used by more than one slice"),
         *([(found.delta_stored, f"in deltas, for {_short(found.delta_raw)}")] if found.delta_stored else []),
         (found.unpacked, "all layers unpacked"),
     ]
     yield f"<small>{parts}</small>"
-    yield '<div class="figures">'
-    for size, what in figures:
-        yield f'<div title="{size:,} bytes"><b>{_short(size)}</b><small>{what}</small></div>'
-    yield "</div>"
+    yield from figures([(_short(size), what, f"{size:,} bytes") for size, what in shown])
 
 
 def _bars(found: Sizes) -> Iterator[str]:

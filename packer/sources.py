@@ -29,6 +29,7 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
 
 from packer import process, rust
 from packer.errors import PackError
@@ -226,6 +227,7 @@ class Builder:
         limit: float,
         stop: threading.Event,
         progress: Callable[[str], None],
+        as_of: str = "",
     ) -> None:
         """Build into ``cache``.
 
@@ -233,10 +235,12 @@ class Builder:
         :param index_options: pip's options that say where build requirements come from.
         :param limit: seconds for one build.
         :param stop: set by another thread to give up.
+        :param as_of: as in ``Requests``: build requirements are of that time, too, where our own pip does the work.
         """
         self._cache = cache
         self._find_pip = find_pip
         self._index_options = tuple(index_options)
+        self._as_of = as_of
         self._limit = limit
         self._stop = stop
         self._progress = progress
@@ -246,8 +250,7 @@ class Builder:
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
-        wheels = (self._cache / "built").glob(f"*/{_place(target)}/*.whl")
-        return {wheel.parent.parent.name: wheel for wheel in wheels}
+        return built_for(target, self._cache)
 
     def build(self, source: Path, target: Target) -> Path:
         """Give a wheel of a source distribution or a project directory for ``target``; it stays in the cache.
@@ -331,9 +334,12 @@ class Builder:
     def _build(self, source: Path, target: Target, builder: Interpreter, work: Path) -> Path:
         """Run the build in ``work``, which gets a directory ``wheel`` with nothing but the wheel in it."""
         self._progress(f"{target.name}: building {source.name} with {builder.path}")
+        pip = self._pip_for(builder, target, work)
+        dated = self._as_of and not pip.is_relative_to(work) and knows_dates()
         command = [
-            *(str(builder.path), "-E", "-s", str(self._pip_for(builder, target, work)), "wheel"),
+            *(str(builder.path), "-E", "-s", str(pip), "wheel"),
             *("--no-deps", "--use-pep517", "--no-input", "--disable-pip-version-check"),
+            *([f"--uploaded-prior-to={self._as_of}"] if dated else []),
             *(*self._index_options, "--wheel-dir", str(work / "wheel"), str(source)),
         ]
         done = process.run(
@@ -374,6 +380,11 @@ class Builder:
         return unpacked / "pip"
 
 
+def knows_dates() -> bool:
+    """Tell whether our own pip can leave out what was uploaded later than a time."""
+    return Version(importlib.metadata.version("pip")) >= Version("26.0")
+
+
 def _builder(source: Path, target: Target) -> Interpreter:
     """Choose an interpreter that can build for ``target``."""
     interpreters = find_interpreters()
@@ -399,6 +410,12 @@ def _is_pure(wheel: str) -> bool:
 def _check_fits(wheel: Path, target: Target, builder: Interpreter) -> None:
     if not fits(wheel.name, target, builder):
         raise PackError(f"{wheel.name}, built with {builder.path}, does not fit {target.name}")
+
+
+def built_for(target: Target, cache: Path) -> dict[str, Path]:
+    """Give the wheels built for ``target`` in a cache, by the SHA-256 of the source distribution."""
+    wheels = (cache / "built").glob(f"*/{_place(target)}/*.whl")
+    return {wheel.parent.parent.name: wheel for wheel in wheels}
 
 
 def _place(target: Target) -> str:
@@ -456,8 +473,8 @@ def _sweep_once(directory: Path) -> None:
 def keep(wheel: Path, cache: Path) -> Path:
     """Move a wheel into ``cache``, in a directory named after its digest, and give its path there."""
     digest = sha256(wheel)
-    place = cache / "wheels" / digest.hex()
-    kept = place / wheel.name
+    kept = kept_at(digest.hex(), wheel.name, cache)
+    place = kept.parent
     if kept.is_file() and sha256(kept) != digest:  # somebody, or the disk, made another of it
         shutil.rmtree(place)
     with tempfile.TemporaryDirectory(dir=scratch(cache), prefix="keep-") as work:
@@ -465,7 +482,12 @@ def keep(wheel: Path, cache: Path) -> Path:
         made.mkdir()
         wheel.rename(made / wheel.name)
         publish(made, place)
-    return place / wheel.name
+    return kept
+
+
+def kept_at(digest: str, name: str, cache: Path) -> Path:
+    """Tell where a wheel is in a cache, if it is there; ``digest`` is the SHA-256 in hex."""
+    return cache / "wheels" / digest / name
 
 
 def publish(made: Path, place: Path) -> None:

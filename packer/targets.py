@@ -147,8 +147,9 @@ def running_target() -> Target:
 
 
 def _architectures(names: list[str]) -> list[str]:
-    """Check the values of ``--arch``."""
+    """Check the values of ``--arch``; one may name several."""
     known = facts.architectures()
+    names = [word.strip() for name in names for word in name.split(",")]
     for name in names:
         if name not in known:
             _refuse_unknown("arch", name, known, f"known: {', '.join(known)}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from packer import archive, layout, model, native
+from packer import archive, front, layout, model, native
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "abi"
 DOCUMENT = (DIRECTORY / "FORMAT.md").read_text("utf-8")
@@ -152,7 +152,12 @@ def test_other_constants() -> None:
     defined = re.findall(r"^#define (\w+)", HEADER, re.MULTILINE)
     assert {name for name in defined if not name.startswith("MAX_")} == {
         "FORMAT_VERSION", "STORE_VERSION", "NONE", "DIGEST_SIZE", "TRAILER_SIZE", "SECTION_CRITICAL",
+        "LAUNCHER_MARK_SIZE",
     }  # fmt: skip
+    mark = re.search(r"the \*mark\* `([0-9a-f ]+)`", DOCUMENT)
+    assert mark
+    assert bytes.fromhex(mark[1]) == front._MARK
+    assert len(front._MARK) == lib.LAUNCHER_MARK_SIZE
     assert "bit 0, *critical*" in DOCUMENT
     assert lib.SECTION_CRITICAL == 1
 

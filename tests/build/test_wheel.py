@@ -96,10 +96,10 @@ def test_data_are_complete(data: Path) -> None:
     found = {path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file()}
     headers = {f"launcher/{path.name}" for path in ROOT.glob("launcher/*.h")}
     facts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "abi").rglob("*") if path.suffix in (".h", ".toml")}
-    launchers = {f"launcher-{machine}" for machine in MACHINES}
+    programs = {f"{program}-{machine}" for program in ("agent", "launcher") for machine in MACHINES}
     assert headers
     assert {"abi/fatpar.h", "abi/python.toml"} <= facts
-    assert found == headers | facts | launchers | {"liblauncher.so", "zstd-license.txt"}
+    assert found == headers | facts | programs | {"liblauncher.so", "front.sh", "zstd-license.txt"}
 
 
 def test_wheel_holds_the_package_and_its_data_only(wheel: Path) -> None:

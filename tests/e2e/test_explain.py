@@ -86,8 +86,9 @@ def test_a_described_host(place: Place) -> None:
 def test_a_host_that_makes_no_sense(place: Place) -> None:
     write(place, "cp39")
     (place.work / "host.toml").write_text("machine = 1\n")
+    unknown = "no host 'bookwurm': neither a name nor a file"
     for name, status, said in (
-        ("bookwurm", 2, "no host 'bookwurm': neither a name nor a file\npacker: hint: known are bookworm"),
+        ("bookwurm", 2, f"{unknown}\npacker: hint: known are bookworm, and others: packer hosts list"),
         ("host.toml", 1, "host host.toml: machine must be a string, is 1"),
         (".", 1, "cannot read the host .: Is a directory"),
     ):

@@ -65,7 +65,7 @@ def shell(host: Host, script: str, **options: object) -> str:
 
 
 def test_every_host_is_described() -> None:
-    assert {*FACTS, "musl", "kernel"} == roots.DEFINITIONS.keys()
+    assert {*FACTS, "musl", "arm64", "sshd", "kernel", "kernel-bullseye", "kernel-trixie"} == roots.DEFINITIONS.keys()
 
 
 def test_musl_has_no_other_c_library() -> None:
@@ -74,6 +74,15 @@ def test_musl_has_no_other_c_library() -> None:
     assert libraries == {"libc.so", "ld-musl-x86_64.so.1"}
     assert shell(host, "python3 -c 'import sys; print(sys.implementation._multiarch)'") == "x86_64-linux-musl\n"
     assert {path.name for path in host.root.glob("usr/bin/python*")} == {"python3", "python3.13"}
+
+
+def test_arm64_is_another_machine() -> None:
+    host = require_host("arm64")
+    assert shell(host, "uname -m; id -u") == f"aarch64\n{USER}\n"
+    code = (
+        "import platform, sysconfig; print(platform.python_version_tuple()[:2], sysconfig.get_config_var('MULTIARCH'))"
+    )
+    assert shell(host, f'python3 -c "{code}"') == "('3', '11') aarch64-linux-gnu\n"
 
 
 def test_glibc_is_the_release_s(any_host: Host) -> None:

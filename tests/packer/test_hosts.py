@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import lief
 import pytest
-from support import archives
+from support import archives, vectors
 from support.hosts import Host, require_host
 
-from packer import explain, facts, hosts
+from packer import explain, facts, hostread, hosts, native
 from packer.errors import PackError, UsageError
 from packer.model import Need, NeedKind
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from packer.reader import Archive
 
 HOST = """
 machine = "x86_64"
@@ -169,8 +179,9 @@ WRONG = {
     "level-of-another-machine": (HOST.replace("cpu = 2", "cpu = 80"), "cpu 80 is no level of machine 'x86_64'"),
     "text-for-a-number": (HOST.replace("cpu = 2", 'cpu = "2"'), "cpu must be a number, is '2'"),
     "number-for-a-text": (HOST.replace('"glibc 2.31"', "2.31"), "libc must be a string, is 2.31"),
-    "unknown-libc": (HOST.replace("glibc", "uclibc"), "libc must be like 'glibc 2.31' or 'musl 1.2', is 'uclibc "),
-    "libc-without-version": (HOST.replace("glibc 2.31", "glibc"), "libc must be like 'glibc 2.31' or 'musl 1.2', is "),
+    "unknown-libc": (HOST.replace("glibc", "uclibc"), "libc must be like 'glibc 2.31' or 'musl 1.2', or 'none', is 'u"),
+    "libc-without-version": (HOST.replace("glibc 2.31", "glibc"), "libc must be like 'glibc 2.31' or 'musl 1.2', or "),
+    "python-without-libc": (HOST.replace("glibc 2.31", "none"), "libc is none, so that there can be neither librarie"),
     "kernel-without-number": (HOST.replace("5.10.0-30-amd64", "amd64"), "kernel must be like '5.10.0', is 'amd64'"),
     "libraries-as-list": ("libraries = []\n" + NO_LIBRARIES, "libraries must be a table, is []"),
     "node-as-list": (HOST.replace('"libz.so.1" = ""', '"libz.so.1" = []'), "libz.so.1 must be a string, is []"),
@@ -193,19 +204,208 @@ def test_a_wrong_description_is_told_in_one_line(text: str, complaint: str, tmp_
     assert "\n" not in str(caught.value)
 
 
+def test_a_host_without_a_c_library_runs_what_brings_one(tmp_path: Path) -> None:
+    """Selection finds no C library wherever a slice asks for one, its nodes or a library; a slice may ask for none."""
+    static = HOST.partition("[libraries]")[0].replace("glibc 2.31", "none")
+    judged = judge(tmp_path, static, Need(NODE, "libc.so.6", "GLIBC_2.17"), Need(LIBRARY, "libz.so.1"))
+    assert judged.json["slices"][0]["reasons"] == [
+        "needs glibc 2.17, found no C library",
+        "needs CPython cp39, found no Python at all",
+        "needs library libz.so.1, found none",
+    ]
+    assert judged.text.startswith(
+        "host\n  machine  x86_64, x86-64-v2\n  kernel   5.10.0-30-amd64\n  libc     none found\n  python   none found\n"
+    )
+    brings = tmp_path / "brings"
+    brings.write_bytes(vectors.build(vectors.parse("brings", BRINGS), tmp_path / "work"))
+    said = explain.judge(brings, str(tmp_path / "host.toml"))
+    assert (said.fits, said.json["choice"]) == (True, "cp39-manylinux_2_17_x86_64-carried")
+
+
+BRINGS = """
+layer modules-1.0 wheel
+  file lib/python/site-packages/app.py ""
+layer cpython-3.9.2-cp39 interpreter
+  exec bin/python3.9 ""
+  file lib/python3.9/os.py ""
+slice cp39 manylinux_2_17_x86_64
+  need machine name=x86_64 number=62
+  carries cpython-3.9.2-cp39 bin/python3.9
+tool app python app
+"""
+
+
 def test_a_name_that_is_unknown_is_told_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         hosts.find("bookwurm")
     assert (str(caught.value), caught.value.hint) == (
         "no host 'bookwurm': neither a name nor a file",
-        "known are bookworm",
+        "known are bookworm, and others: packer hosts list",
     )
     with pytest.raises(UsageError) as caught:
         hosts.find("windows")
-    assert caught.value.hint == f"known are {', '.join(hosts.named())}"
+    assert caught.value.hint == "packer hosts list shows those there are"
     with pytest.raises(PackError) as unreadable:
         hosts.find(str(tmp_path))
     assert str(unreadable.value) == f"cannot read the host {tmp_path}: Is a directory"
+
+
+# The user's own ---------------------------------------------------------------------------------------------------
+
+
+def test_hosts_of_the_user_have_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert hosts.named() == hosts.shipped()  # no directory yet
+    hosts.folder().mkdir(parents=True)
+    (tmp_path / "fatpar/hosts/ours.toml").write_text(HOST)
+    (tmp_path / "fatpar/hosts/bookworm.toml").write_text('title = "Ours (12)"\n' + HOST)
+    assert set(hosts.named()) == {*hosts.shipped(), "ours"}
+    assert list(hosts.named()) == sorted(hosts.named())
+    assert (hosts.find("ours").title, hosts.find("ours").kernel) == ("ours", "5.10.0-30-amd64")
+    assert hosts.find("bookworm").title == "Ours (12)"
+    assert {"ours", "bookworm"} <= set(hosts.of_kind("x86_64", "glibc"))
+
+
+@pytest.mark.parametrize("config", ["", "relative/config"])
+def test_what_is_no_absolute_path_is_no_directory_of_configuration(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", config)
+    assert hosts.folder() == tmp_path / ".config/fatpar/hosts"
+
+
+def test_hosts_of_a_kind() -> None:
+    """A slice for musl is not asked of hosts with glibc; one that brings its C library of all hosts of its machine."""
+    assert {"alpine-3.12", "void-musl"} <= set(hosts.of_kind("x86_64", "musl"))
+    assert {"bookworm", "distroless-static", "alpine-3.22-aarch64"}.isdisjoint(hosts.of_kind("x86_64", "musl"))
+    every = set(hosts.of_kind("x86_64"))
+    assert {"bookworm", "distroless-static", "alpine-3.12"} <= every
+    assert every | set(hosts.of_kind("aarch64")) == set(hosts.named())
+
+
+SEVERAL = """
+layer modules-1.0 wheel
+  file lib/python/site-packages/app.py ""
+layer cpython-3.11.2-cp311 interpreter
+  exec bin/python3.11 ""
+  file lib/python3.11/os.py ""
+slice cp311 manylinux_2_36_x86_64
+  layers modules-1.0
+  need machine name=x86_64 number=62
+  need libc name=glibc number=0x022400
+  need python name=cp311
+slice cp312 musllinux_1_2_x86_64
+  layers modules-1.0
+  need machine name=x86_64 number=62
+  need libc name=musl number=0x010200
+  need python name=cp312
+slice cp311 manylinux_2_17_x86_64
+  layers modules-1.0 cpython-3.11.2-cp311
+  need machine name=x86_64 number=62
+  carries cpython-3.11.2-cp311 bin/python3.11
+tool app python app
+"""
+
+
+def test_slices_are_asked_of_the_known_hosts_that_they_are_for(tmp_path: Path) -> None:
+    (tmp_path / "app").write_bytes(vectors.build(vectors.parse("several", SEVERAL), tmp_path))
+    names = ["cp311-manylinux_2_36_x86_64", "cp312-musllinux_1_2_x86_64", "cp311-manylinux_2_17_x86_64-libc"]
+    glibc, musl, own = explain.on_known_hosts(tmp_path / "app", names)
+    assert set(glibc) == set(hosts.of_kind("x86_64", "glibc"))
+    assert set(musl) == set(hosts.of_kind("x86_64", "musl"))
+    assert set(own) == set(hosts.of_kind("x86_64"))
+    assert {name for name, reasons in glibc.items() if not reasons} >= {"bookworm", "photon-5.0"}
+    assert glibc["bullseye"][0] == "needs glibc 2.36, found glibc 2.31"
+    assert {name for name, reasons in musl.items() if not reasons} == {
+        "alpine-3.20", "alpine-3.21", "alpine-3.22", "alpine-3.23"
+    }  # fmt: skip
+    assert not any(own.values())
+
+
+# The hosts that come with the packer, by themselves ---------------------------------------------------------------
+
+KNOWN = {
+    "rhel-6", "rhel-7", "rhel-8", "rhel-9", "rhel-10", "centos-6", "centos-7", "wheezy", "jessie", "stretch", "buster",
+    "bullseye", "bookworm", "trixie", "forky", "sid", "ubuntu-12.04", "ubuntu-14.04", "ubuntu-16.04", "ubuntu-18.04",
+    "ubuntu-20.04", "ubuntu-22.04", "ubuntu-24.04", "ubuntu-26.04", "fedora-42", "fedora-43", "fedora-44", "fedora-45",
+    "sles-12", "sles-15-sp6", "opensuse-15.6", "opensuse-16.0", "amazonlinux-1", "amazonlinux-2", "amazonlinux-2023",
+    *(f"alpine-3.{minor}" for minor in range(12, 25)), "arch", "void-musl", "nixos-25.05", "distroless-static",
+    "distroless-base-debian12", "busybox-glibc", "busybox-musl", "photon-5.0", "wolfi", "debian-12-aarch64",
+    "ubuntu-22.04-aarch64", "amazonlinux-2023-aarch64",
+}  # fmt: skip
+
+NODE_KINDS = {
+    "libc.so.6": {"GLIBC_ABI_GNU2_TLS", "GLIBC_ABI_DT_X86_64_PLT"},
+    "libstdc++.so.6": {"GLIBCXX", "CXXABI", "CXXABI_FLOAT128", "CXXABI_TM_1"},
+    "libgcc_s.so.1": {"GCC"}, "libz.so.1": {"ZLIB"}, "libexpat.so.1": set(), "libcrypt.so.1": {"GLIBC", "XCRYPT"},
+    "libnsl.so.1": {"GLIBC"},
+}  # fmt: skip
+
+
+def test_the_hosts_that_fleets_have_are_known() -> None:
+    assert set(hosts.shipped()) >= KNOWN
+    assert len(hosts.shipped()) >= 45
+    titles = [hosts.find(str(path)).title for path in hosts.shipped().values()]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize("name", hosts.shipped())
+def test_a_shipped_host_contradicts_nothing_that_is_known(name: str) -> None:
+    """Reading it proves machine, CPU, C library's form, ABI and version of the Pythons."""
+    text = hosts.shipped()[name].read_text("utf-8")
+    table = tomllib.loads(text)
+    host = hosts.read(f"{name}.toml", text)
+    assert len(table["source"]) > 10
+    assert dt.date(2026, 1, 1) < table["checked"] <= dt.date(2030, 1, 1)
+    assert re.fullmatch(r"[2-7]\.\d+\.\d+", host.kernel)
+    assert host.title[0].isalpha()
+    assert (host.machine == "aarch64") == name.endswith("-aarch64") == host.title.endswith(", aarch64")
+    if host.family == "glibc":
+        assert host.libc in [release.version for release in facts.glibc_releases()]
+        assert host.machine in next(one for one in facts.glibc_releases() if one.version == host.libc).nodes
+    elif host.family == "musl":
+        assert host.libc in ((1, 1), (1, 2))
+    for library, nodes in host.libraries.items():
+        kinds = [node.rpartition("_")[0] if facts.NUMBER.fullmatch(node) else node for node in nodes]
+        assert set(kinds) <= NODE_KINDS[library]
+        assert len(set(kinds)) == len(kinds)
+    for python in host.pythons:
+        abi = facts.pythons()[python.abi].abi
+        assert python.path.endswith(f"/{abi.directory}") or python.path == f"/usr/libexec/platform-{abi.directory}"
+        assert python.version <= (*abi.version, abi.micro)
+        assert set(python.lacks) <= facts.stdlib(abi.version)
+        assert list(python.lacks) == sorted(python.lacks)
+
+
+@pytest.fixture(scope="module")
+def asks() -> Iterator[Archive]:
+    """An archive that asks for everything."""
+    with hostread.asking() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", hosts.shipped())
+def test_a_shipped_host_is_a_whole_one_to_the_launcher(name: str, asks: Archive) -> None:
+    """What is asked about everything finds all that the description says."""
+    lib, found = native.lib(), native.new("struct host *")
+    described = hosts.find(str(hosts.shipped()[name]))
+    hosts.describe_into(found, asks, described)
+    try:
+        assert native.text(found.release) == described.kernel
+        assert (found.cpu, found.machine) == (described.cpu, facts.architectures()[described.machine])
+        assert found.libc_count == (described.family != "none")
+        pythons = [found.pythons[index] for index in range(found.python_count)]
+        assert [native.text(one.path) for one in pythons] == [one.path for one in described.pythons]
+        for one, python in zip(pythons, described.pythons, strict=True):
+            assert one.version == facts.version_hex(*python.version)
+            assert one.lack_count == len(python.lacks)
+        if found.libc_count:
+            libc = found.libcs[0]
+            libraries = [native.text(libc.libraries[index]) for index in range(libc.library_count)]
+            assert libraries == list(described.libraries)
+    finally:
+        lib.hostfree(found)
 
 
 # The hosts that come with the packer, against real ones ---------------------------------------------------------
@@ -248,18 +448,17 @@ class Real:
         return None
 
 
-@pytest.fixture(params=list(hosts.named()))
+SUITES = ("bookworm", "bullseye", "forky", "sid", "trixie")
+
+
+@pytest.fixture(params=SUITES)
 def described(request: pytest.FixtureRequest) -> hosts.Described:
-    return hosts.find(request.param)
+    return hosts.find(str(hosts.shipped()[request.param]))
 
 
 @pytest.fixture
 def real(described: hosts.Described) -> Real:
     return Real(require_host(described.name.removesuffix(".toml")))
-
-
-def test_every_suite_is_described() -> None:
-    assert list(hosts.named()) == ["bookworm", "bullseye", "forky", "sid", "trixie"]
 
 
 @pytest.mark.hosts
@@ -290,7 +489,7 @@ def test_libraries_have_the_nodes_that_are_described(described: hosts.Described,
         assert set(newest) <= set(nodes)
         if described.name.removesuffix(".toml") in RELEASED:
             one = replace(described, libraries={library: newest})
-            assert [node for node in nodes if not hosts._offers(one, library, node)] == []
+            assert {node for node in nodes if not hosts.offers(one, library, node)} <= {"GLIBC_PRIVATE"}
     assert {"libgcc_s.so.1", "libz.so.1", "libexpat.so.1", "libcrypt.so.1"} <= set(checked)
 
 
@@ -298,7 +497,7 @@ def test_libraries_have_the_nodes_that_are_described(described: hosts.Described,
 def test_nodes_of_the_libc_are_those_of_its_release(described: hosts.Described, real: Real) -> None:
     nodes = real.nodes("libc.so.6")
     assert nodes is not None
-    offered = {node for node in nodes if hosts._offers(described, "libc.so.6", node)}
+    offered = {node for node in nodes if hosts.offers(described, "libc.so.6", node)}
     assert set(nodes) - offered <= {"GLIBC_PRIVATE"} or real.glibc > described.libc
     known = facts.glibc_releases()[-1].nodes["x86_64"]
-    assert not {node for node in known - set(nodes) if hosts._offers(described, "libc.so.6", node)}
+    assert not {node for node in known - set(nodes) if hosts.offers(described, "libc.so.6", node)}

@@ -236,11 +236,6 @@ class TestSlices:
         names = "cp311-manylinux_2_17_x86_64 and in cp39-manylinux_2_17_x86_64"
         assert (message, hint) == (f"run is not the same kind of program in {names}: Python or not", "")
 
-    def test_one_archive_is_for_one_architecture(self, shelf: Path) -> None:
-        said = {"abis": "manylinux2014,cp311", "arch": ("x86_64", "aarch64")}
-        expected = "one archive is for one architecture: aarch64 and x86_64 were asked for"
-        assert refused(shelf, "app", **said) == (expected, "")
-
     def test_warnings_and_manifest_tell_what_was_packed(self, shelf: Path) -> None:
         files = {**APP, "both.py": "1", "same.py": "1"}
         index.wheel(shelf, "app", scripts=["app=app:main"], requires=["dep"], files=files)

@@ -28,9 +28,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     run_pip = resolve._run_pip
 
-    def run(arguments: list[str], target: Target, *rest: Any) -> Any:
+    def run(arguments: list[str], target: Target, *rest: Any, **more: Any) -> Any:
         found.append(target.python.tag)
-        return run_pip(arguments, target, *rest)
+        return run_pip(arguments, target, *rest, **more)
 
     monkeypatch.setattr(resolve, "_run_pip", run)
     return found

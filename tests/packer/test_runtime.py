@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.skips import skip_optional
 
-from packer import facts, runtime, runtimes, sources
+from packer import facts, libraries, runtime, runtimes, sources
 from packer.errors import PackError, UsageError
 from packer.model import EntryKind, LayerKind, Runtime, Target
 
@@ -86,6 +86,19 @@ def test_what_is_grafted_has_a_name_of_its_own(captured: Runtime) -> None:
     assert len(grafted) == len(captured.grafted)
     for soname in captured.grafted:
         assert f"lib/grafted/{soname}" not in grafted
+
+
+def test_the_libraries_in_it_are_those_that_the_interpreter_has(captured: Runtime, interpreter: Interpreter) -> None:
+    ask = "print(ssl.OPENSSL_VERSION.split()[1], sqlite3.sqlite_version, pyexpat.EXPAT_VERSION)"
+    code = f"import pyexpat, sqlite3, ssl; {ask}"
+    done = subprocess.run([interpreter.path, "-I", "-c", code], capture_output=True, text=True, check=True)
+    openssl, sqlite, expat = done.stdout.split()
+    found = libraries.of_layers([captured.layer])
+    versions = {
+        project: {one.version for one in found if one.project == project} for project in ("openssl", "sqlite", "expat")
+    }
+    assert versions == {"openssl": {openssl}, "sqlite": {sqlite}, "expat": {expat.removeprefix("expat_")}}
+    assert {one.version for one in found if one.project == "cpython"} == {captured.full_version}
 
 
 def test_it_is_captured_once(

@@ -42,6 +42,7 @@ def write(
     tags: Sequence[str] = PYTHONS,
     more: Sequence[Need] = (),
     machine: str = "x86_64",
+    machines: Sequence[str] = (),
 ) -> Path:
     """Write an archive of modules.
 
@@ -49,6 +50,7 @@ def write(
     :param modules: path below site-packages -> text.
     :param tools: name -> ``module:function``; default: ``output``'s name -> ``app:main``.
     :param more: needs of every slice, besides the usual ones.
+    :param machines: of several, for a file with a shell front.
     """
     tools = tools or {output.name: "app:main"}
     wheel_root, app_root = work / "wheel", work / "app"
@@ -59,9 +61,10 @@ def write(
     wheel = layers.read("modules-1.0-py2.py3-none-any", LayerKind.WHEEL, [(wheel_root / "lib", "lib")])
     app = layers.read("app", LayerKind.APP, [(app_root / "boot", "boot")])
     slices = []
-    for tag in tags:
-        one = target(tag, arch=machine)
+    machines = machines or (machine,)
+    for one in (target(tag, arch=arch) for arch in machines for tag in tags):
         slices.append(Slice(one, needs(one, *more), (wheel, app), view.links((wheel, app), one)[0], boot.flags(one)))
     described = [Tool(name, ToolKind.PYTHON, f"boot/{name}.py") for name in tools]
-    archive.write(output, native.data(f"launcher-{machine}"), slices, described, {"version": 1}, lambda _: None)
+    launchers = {arch: native.data(f"launcher-{arch}") for arch in machines}
+    archive.write(output, launchers, slices, described, {"version": 1}, lambda _: None)
     return output

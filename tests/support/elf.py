@@ -58,6 +58,14 @@ def elf(
         return _compile(work / "out", code, machine, kind, *options, *map(str, libraries)).read_bytes()
 
 
+@cache
+def library(soname: str, *nodes: str, machine: str = "x86_64") -> bytes:
+    """Make a shared library that defines symbol-version nodes."""
+    with tempfile.TemporaryDirectory() as name:
+        symbols = {f"of_{place}": node for place, node in enumerate(nodes)}
+        return _library(Path(name) / "lib.so", soname, symbols, machine).read_bytes()
+
+
 def _library(path: Path, soname: str, symbols: dict[str, str], machine: str) -> Path:
     """Make a library to link with: each symbol under its node, or under none."""
     script = path.with_suffix(".map")

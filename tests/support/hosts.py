@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, NoReturn, TypedDict
 
 import pytest
 
-from . import roots
+from . import emulated, roots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -209,6 +209,8 @@ def require_host(name: str) -> Host:
     reason = available()
     if reason is None and not roots.finished(name):
         reason = f"host {name} is not built or is out of date: run tests/hosts/build.py {name}"
+    if reason is None and name in roots.MACHINES:
+        reason = emulated.unavailable(roots.MACHINES[name])
     if reason is not None:
         give_up(reason)
     return Host(name)

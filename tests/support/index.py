@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
 import html
 import io
+import json
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
@@ -19,7 +22,7 @@ from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel
 from .loopback import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pytest
@@ -149,26 +152,36 @@ def project(
 
 
 def sdist(directory: Path, project_directory: Path, name: str, version: str = "1.0") -> Path:
-    """Pack a project directory as a source distribution."""
+    """Pack a project directory as a source distribution; the same files give the same bytes."""
     base = f"{name.replace('-', '_')}-{version}"
     path = directory / f"{base}.tar.gz"
-    about = metadata(name, version).encode()
-    with tarfile.open(path, "w:gz") as archive:
-        for file in sorted(project_directory.iterdir()):
-            archive.add(file, f"{base}/{file.name}")
-        item = tarfile.TarInfo(f"{base}/PKG-INFO")
-        item.size = len(about)
-        archive.addfile(item, io.BytesIO(about))
+    contents = {file.name: file.read_bytes() for file in sorted(project_directory.iterdir())}
+    contents["PKG-INFO"] = metadata(name, version).encode()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for member, content in contents.items():
+            item = tarfile.TarInfo(f"{base}/{member}")
+            item.size = len(content)
+            archive.addfile(item, io.BytesIO(content))
+    path.write_bytes(gzip.compress(packed.getvalue(), compresslevel=0, mtime=0))
     return path
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Answers as an index does (PEP 503), with digests."""
+About = Mapping[str, Mapping[str, object]]
+"""File name -> what an index tells of it besides: ``upload-time``, ``yanked`` (PEP 691, PEP 700)."""
 
-    def __init__(self, directory: Path, requested: list[str], *arguments: object) -> None:
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as an index does (PEP 503, or PEP 691), with digests."""
+
+    def __init__(self, directory: Path, requested: list[str], about: About | None, *arguments: object) -> None:
         self._directory = directory
         self._requested = requested
+        self._about = about
         super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def do_GET(self) -> None:
         path = unquote(self.path)
@@ -176,6 +189,12 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/files/"):
             file = self._directory / path.removeprefix("/files/")
             self._answer(file.read_bytes() if file.is_file() else b"", "application/octet-stream")
+        elif self._about is not None:
+            name = path.split("/")[-2]
+            files = [file for file in sorted(self._directory.iterdir()) if _project(file) == name]
+            entries = [_entry(file) | dict(self._about.get(file.name, {})) for file in files]
+            page = json.dumps({"meta": {"api-version": "1.1"}, "name": name, "files": entries}) if files else ""
+            self._answer(page.encode(), "application/vnd.pypi.simple.v1+json")
         else:
             links = [_link(file) for file in sorted(self._directory.iterdir()) if _project(file) == path.split("/")[-2]]
             page = f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>" if links else ""
@@ -186,7 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
@@ -197,22 +217,38 @@ def _project(file: Path) -> str:
     return canonicalize_name(parse(file.name)[0])
 
 
+def _requires_python(file: Path) -> str:
+    if file.suffix != ".whl":
+        return ""
+    with zipfile.ZipFile(file) as archive:
+        about = next(archive.read(name) for name in archive.namelist() if name.endswith("/METADATA"))
+    found = [line.partition(": ")[2] for line in about.decode().splitlines() if line.startswith("Requires-Python")]
+    return found[0] if found else ""
+
+
 def _link(file: Path) -> str:
-    requires = ""
-    if file.suffix == ".whl":
-        with zipfile.ZipFile(file) as archive:
-            about = next(archive.read(name) for name in archive.namelist() if name.endswith("/METADATA"))
-        found = [line.partition(": ")[2] for line in about.decode().splitlines() if line.startswith("Requires-Python")]
-        requires = f' data-requires-python="{html.escape(found[0])}"' if found else ""
+    needs = _requires_python(file)
+    requires = f' data-requires-python="{html.escape(needs)}"' if needs else ""
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return f'<a href="/files/{file.name}#sha256={digest}"{requires}>{file.name}</a>'
 
 
+def _entry(file: Path) -> dict[str, object]:
+    needs = _requires_python(file)
+    content = file.read_bytes()
+    found = {"filename": file.name, "url": f"/files/{file.name}", "size": len(content)}
+    digests = {"hashes": {"sha256": hashlib.sha256(content).hexdigest()}}
+    return found | digests | ({"requires-python": needs} if needs else {})
+
+
 @contextlib.contextmanager
-def serve(directory: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve the files of ``directory`` as an index; give its URL and the list of paths that are asked for."""
+def serve(directory: Path, about: About | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Serve the files of ``directory`` as an index; give its URL and the list of paths that are asked for.
+
+    :param about: as JSON, with this; else as HTML.
+    """
     requested: list[str] = []
-    with serving(partial(_Handler, directory, requested)) as address:
+    with serving(partial(_Handler, directory, requested, about)) as address:
         yield f"http://{address}/simple", requested
 
 

@@ -71,11 +71,30 @@ DEFINITIONS = {
         "pool/main/p/python3.13/python3.13_3.13.5.orig.tar.xz",
         "93e583f243454e6e9e4588ca2c2662206ad961659863277afcdb96801647d640",
     ),
+    # a machine that ssh reaches
+    "sshd": Definition("bookworm", ("python3", "openssh-server")),
+    # another machine, under an emulator: what is extracted needs none to be made
+    "arm64": Definition(
+        "bookworm",
+        ("python3", "libstdc++6", "bash", "coreutils", "dash"),
+        (
+            "--variant=extract",
+            "--architectures=arm64",
+            f"--hook-dir={MERGED_USR}",
+            '--customize-hook=echo "127.0.0.1 localhost" > "$1/etc/hosts"',
+        ),
+    ),
     # no host, but what tests/torture starts a machine with: a kernel, and what makes its disks
     "kernel": Definition(
         "bookworm", ("linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "xfsprogs"), ("--variant=extract",)
     ),
+    # the kernels that come with other releases, 5.10 and 6.12: what is needed of a kernel selects
+    "kernel-bullseye": Definition("bullseye", ("linux-image-cloud-amd64",), ("--variant=extract",)),
+    "kernel-trixie": Definition("trixie", ("linux-image-cloud-amd64",), ("--variant=extract",)),
 }
+
+MACHINES = {"arm64": "aarch64"}
+"""Of roots that an emulator is needed for."""
 
 
 def cache() -> Path:

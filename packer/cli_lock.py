@@ -1,0 +1,156 @@
+"""The command that writes down which files are packed: ``packer lock``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from packer.lock import Changes, Lock
+
+EPILOG = """examples:
+  packer lock httpie --abis manylinux2014,cp39,cp313     pylock.toml, for two Pythons
+  packer fat --lock pylock.toml -c http                  pack what it says, today and next year
+  packer lock httpie --upgrade requests                  the other versions stay as they are
+  packer lock httpie --upgrade-all --as-of 2024-03-01    what was there when that day began (UTC)
+
+The lock is a file as PEP 751 has it, which pip, uv and PDM read, too; packer fat --lock takes theirs. Put it under
+version control. A version in it is kept when it is locked again, unless it is upgraded, yanked, or no longer fits
+what is required. docs/lock.md has the rest.
+"""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare it."""
+    lock = commands.add_parser(
+        "lock",
+        help="write down which files are packed",
+        description="Choose wheels for every slice and write them down, with their digests: packer fat --lock packs\n"
+        "these, and nothing else. Without any requirement, the project in the working directory is locked; what\n"
+        "[tool.packer] of its pyproject.toml says counts as for packer fat.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    lock.add_argument(
+        "inputs", nargs="*", metavar="REQUIREMENT|PROJECT_DIR", help="requirements, wheels and directories, as pip "
+        "takes them",
+    )  # fmt: skip
+    lock.add_argument(
+        "-r", "--requirement", action="append", type=Path, metavar="FILE", help="a requirements file; may be repeated"
+    )
+    lock.add_argument("--constraint", action="append", type=Path, metavar="FILE")
+    lock.add_argument(
+        "--abis", metavar="WORDS",
+        help="the slices, as for packer fat (default: those of the lock that is there, else the running Python)",
+    )  # fmt: skip
+    lock.add_argument("--arch", action="append", metavar="ARCH", help="x86_64 or aarch64; may be repeated")
+    lock.add_argument(
+        "-o", "--output", type=Path, dest="lock", metavar="PYLOCK.toml",
+        help="the lock to write, or to write again (default: pylock.toml)",
+    )  # fmt: skip
+    which = lock.add_argument_group("which versions")
+    which.add_argument(
+        "--as-of", metavar="DATE",
+        help="choose as if it were that time: 2024-03-01, when that day began in UTC, or 2024-03-01T12:00:00Z; takes "
+        "an index that tells when files were uploaded",
+    )  # fmt: skip
+    which.add_argument(
+        "--upgrade", action="append", default=[], metavar="NAME",
+        help="do not keep the version that the lock has of this distribution; may be repeated",
+    )  # fmt: skip
+    which.add_argument("--upgrade-all", action="store_true", help="keep none")
+    index = lock.add_argument_group("where wheels come from, as in pip")
+    index.add_argument("--index-url", metavar="URL")
+    index.add_argument("--extra-index-url", action="append", metavar="URL")
+    index.add_argument("--find-links", action="append", metavar="DIR|URL")
+    index.add_argument("--no-index", action="store_true", default=None)
+    lock.add_argument(
+        "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
+        help="for resolving and downloading one slice (default: 600)",
+    )  # fmt: skip
+    lock.add_argument("--json", action="store_true", help="print what came of it, and what changed, as JSON")
+    lock.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    lock.set_defaults(run=_lock)
+
+
+def _seconds(text: str) -> float:
+    from packer.cli import seconds
+
+    return seconds(text)
+
+
+def _lock(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from packer import files, job, lock, locking, progress
+    from packer.cli import config_of
+
+    config = config_of(options)
+    path = config.lock or Path(lock.NAME)
+    lock.refuse_name(path)
+    files.refuse_unwritable(path)
+    old = lock.read(path) if path.exists() else None
+    wanted, notes = job.locking_of(config, path, old)
+    upgrade = None if options.upgrade_all else locking.refuse_unknown(old, path, options.upgrade)
+    requests = replace(wanted.requests, as_of=job.moment(options.as_of) if options.as_of else "")
+    if not options.quiet:
+        for note in notes:
+            print(f"packer: {note}", file=sys.stderr)
+    with progress.showing(quiet=options.quiet) as bar:
+        bar.say("resolving")
+        made, more = locking.make(
+            replace(wanted, requests=requests, upgrade=upgrade), cache=job.cache(), progress=bar.say,
+            limit=options.timeout,
+        )  # fmt: skip
+    changes = lock.changes(old, made)
+    written = lock.write(made)
+    _report(options, made, changes, (*more,), written=written)
+    return 0
+
+
+def _report(
+    options: argparse.Namespace, made: Lock, changes: Changes, notes: tuple[str, ...], *, written: bool
+) -> None:
+    if options.json:
+        print(json.dumps(described(made, changes), indent=2, sort_keys=True))
+        return
+    if options.quiet:
+        return
+    for note in notes:
+        print(f"packer: {note}", file=sys.stderr)
+    for name, versions in changes.added.items():
+        print(f"added {name} {', '.join(versions)}".rstrip())
+    for name, versions in changes.removed.items():
+        print(f"removed {name} {', '.join(versions)}".rstrip())
+    for name, (before, after) in changes.changed.items():
+        print(f"changed {name} {', '.join(before)} -> {', '.join(after)}")
+    for name in changes.refreshed:
+        print(f"changed {name}: the same versions, but other files or slices")
+    packages, slices = len(made.content.packages), ", ".join(made.texts("slices"))
+    done = f"{packages} packages for {slices}" if written else "as it was"
+    print(f"{made.path}: {done}")
+
+
+def described(made: Lock, changes: Changes) -> dict[str, Any]:
+    """Say it as ``--json`` does."""
+    from packer import lock
+
+    return {
+        "version": 1,
+        "file": str(made.path),
+        "sha256": lock.digest(made.path),
+        "slices": list(made.texts("slices")),
+        "packages": [
+            {"name": one.name, "version": str(one.version) if one.version else None} for one in made.content.packages
+        ],
+        "added": [{"name": name, "versions": list(versions)} for name, versions in changes.added.items()],
+        "removed": [{"name": name, "versions": list(versions)} for name, versions in changes.removed.items()],
+        "changed": [
+            {"name": name, "before": list(before), "after": list(after)}
+            for name, (before, after) in changes.changed.items()
+        ],
+        "refreshed": list(changes.refreshed),
+    }

@@ -1,0 +1,332 @@
+"""Locks (PEP 751): read, written, compared, and asked what a target gets of them. Nothing here asks an index."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit
+
+import tomli_w
+from packaging.pylock import (
+    Package,
+    PackageArchive,
+    PackageDirectory,
+    PackageSdist,
+    PackageVcs,
+    PackageWheel,
+    Pylock,
+    PylockSelectError,
+    PylockValidationError,
+    is_valid_pylock_path,
+)
+from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from packer import files
+from packer.errors import PackError, UsageError
+from packer.resolve import marker_environment
+from packer.targets import wheel_tags
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from packaging.markers import Environment
+
+    from packer.model import Target
+
+    _Source = PackageVcs | PackageDirectory | PackageArchive | PackageWheel | PackageSdist
+
+NAME = "pylock.toml"
+"""What installers look for."""
+
+_KNOWN = Version("1.0")
+
+# the library warns of minor versions that it does not know; Lock.notes says it
+logging.getLogger("packaging.pylock").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock as it is in a file."""
+
+    path: Path
+    content: Pylock
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """What this packer keeps in it, ``[tool.packer]``; empty in others' locks."""
+        table = (self.content.tool or {}).get("packer", {})
+        return table if isinstance(table, dict) else {}
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Give a list of ``[tool.packer]``; empty if it is not there.
+
+        :raises PackError: if it is something else.
+        """
+        value = self.own.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise PackError(f"{self.path}: [tool.packer] {key}: must be a list of strings, is {value!r}")
+        return tuple(value)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it."""
+        version = self.content.lock_version
+        if version <= _KNOWN:
+            return ()
+        return (f"{self.path}: its lock-version is {version}; what is new since {_KNOWN} is not heeded",)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a target gets of one package: a file, or a project directory."""
+
+    name: str
+    """Normalised."""
+    version: str
+    """Empty where the lock does not tell."""
+    file: str
+    """File name; empty for a directory."""
+    address: str
+    """URL."""
+    sha256: str
+    directory: Path | None = None
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether it is a wheel already."""
+        return self.file.endswith(".whl")
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".rstrip()
+
+
+def read(path: Path) -> Lock:
+    """Read a lock.
+
+    :raises UsageError: if there is none.
+    :raises PackError: if it is of a version that is not known, or breaks the rules.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no lock {path}: there is no such file", hint=f"packer lock -o {path} writes one") from None
+    except OSError as error:
+        raise PackError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PackError(f"cannot read {path}: {error}", hint="a lock is a file as PEP 751 has it") from error
+    _refuse_version(path, document.get("lock-version"))
+    try:
+        return Lock(path, Pylock.from_dict(document))
+    except PylockValidationError as error:
+        place = _place(document, error.context or "")
+        raise PackError(f"{path}: not a lock as PEP 751 has it: {place}{error}", hint="lock again") from None
+
+
+def _refuse_version(path: Path, said: object) -> None:
+    """Say of a lock of the next generation what it is, not what is wrong with its keys."""
+    try:
+        version = Version(said) if isinstance(said, str) else None
+    except InvalidVersion:
+        version = None
+    if version and version.release[0] > _KNOWN.release[0]:
+        raise PackError(
+            f"{path}: its lock-version is {version}, and this packer knows {_KNOWN}",
+            hint="a later packer may know it; packer lock writes one of its own",
+        )
+
+
+def _place(document: Mapping[str, Any], context: str) -> str:
+    """Name the package that a complaint is about."""
+    found = re.match(r"packages\[(\d+)\]", context)
+    try:
+        return f"{document['packages'][int(found[1])]['name']}: " if found else ""
+    except (KeyError, TypeError, IndexError):
+        return ""
+
+
+def digest(path: Path) -> str:
+    """Give the SHA-256 of a lock, in hex."""
+    return files.sha256(path).hex()
+
+
+def text(content: Pylock) -> str:
+    """Write a lock: the same content gives the same text."""
+    return tomli_w.dumps(content.to_dict())
+
+
+def write(lock: Lock) -> bool:
+    """Write a lock to its file, in one step; tell whether that changed anything.
+
+    :raises PackError: if it cannot be written; the file is as it was then.
+    """
+    new = text(lock.content).encode()
+    if lock.path.is_file() and lock.path.read_bytes() == new:
+        return False
+    with files.replacing(lock.path) as file:
+        file.write(new)
+    return True
+
+
+def refuse_name(path: Path) -> None:
+    """Refuse a file name by which no installer knows a lock.
+
+    :raises UsageError: naming one.
+    """
+    if not is_valid_pylock_path(path):
+        raise UsageError(f"not a lock's name: {path.name}", hint=f"PEP 751 has {NAME} and pylock.WORD.toml")
+
+
+def pick(lock: Lock, target: Target, extras: Collection[str] = ()) -> tuple[Pick, ...]:
+    """Give what a target gets, as PEP 751 says to choose; in the lock's order.
+
+    :param extras: of those that the lock has, which are wanted.
+    :raises PackError: if the lock was not made for the target, or something in it cannot be packed.
+    """
+    _refuse_strange(lock, target)
+    environment = cast("Environment", marker_environment(target))
+    wanted = sorted({*extras} & {*(lock.content.extras or ())})
+    try:
+        found = list(lock.content.select(environment=environment, tags=wheel_tags(target), extras=wanted))
+    except PylockSelectError as error:
+        raise _unfit(lock, target, error) from None
+    return tuple(_pick(lock, target, package, source) for package, source in found)
+
+
+def _refuse_strange(lock: Lock, target: Target) -> None:
+    """Refuse a target that the lock as a whole is not for."""
+    hint = _again(lock, target)
+    python, needs = target.python.full_version, lock.content.requires_python
+    if needs is not None and not needs.contains(python, prereleases=True):
+        raise PackError(f"{target.name}: {lock.path} is for Python {needs}, and this is {python}", hint)
+    environments = lock.content.environments
+    environment = cast("dict[str, str | frozenset[str]]", marker_environment(target))
+    if environments is not None and not any(one.evaluate(environment, context="requirement") for one in environments):
+        has = f"it has {', '.join(lock.texts('slices'))}; " if lock.texts("slices") else ""
+        raise PackError(f"{target.name}: {lock.path} was not made for it", f"{has}{hint}")
+
+
+def _again(lock: Lock, target: Target) -> str:
+    if lock.own:
+        return f"packer lock -o {lock.path} --abis {','.join([*lock.texts('slices'), target.name])} locks it, too"
+    return f"whatever wrote {lock.path} can lock for it, too"
+
+
+def _unfit(lock: Lock, target: Target, error: PylockSelectError) -> PackError:
+    """Say why nothing can be selected."""
+    numbers = [int(number) for number in re.findall(r"packages\[(\d+)\]", str(error))]
+    packages = [lock.content.packages[number] for number in numbers]
+    hint = _again(lock, target)
+    if len(packages) > 1:
+        versions = " and ".join(str(package.version) for package in packages)
+        name = packages[0].name
+        return PackError(f"{target.name}: {lock.path} has {name} {versions} for it: only one can be", "lock again")
+    if not packages:
+        return PackError(f"{target.name}: {lock.path}: {error}", hint)
+    (package,) = packages
+    named = f"{package.name} {package.version or ''}".rstrip()
+    needs = package.requires_python
+    if needs is not None and not needs.contains(target.python.full_version, prereleases=True):
+        why = f"{named} needs Python {needs}, and this is {target.python.full_version}"
+        return PackError(f"{target.name}: {lock.path}: {why}", hint)
+    there = ", ".join(sorted(wheel.filename for wheel in package.wheels or ()))
+    return PackError(f"{target.name}: {lock.path} has no file of {named} that fits: it has {there}", hint)
+
+
+def _pick(lock: Lock, target: Target, package: Package, source: _Source) -> Pick:
+    version = str(package.version) if package.version else ""
+    where = f"{target.name}: {lock.path}: {package.name}"
+    if isinstance(source, PackageVcs):
+        raise PackError(f"{where} comes from {source.type}, which cannot be packed", hint="lock a release of it")
+    if isinstance(source, PackageDirectory):
+        directory = lock.path.parent / source.path / (source.subdirectory or "")
+        if not directory.is_dir():
+            raise PackError(f"{where} is the directory {directory}, which is not there", hint="lock again")
+        return Pick(package.name, version, "", "", "", directory)
+    if isinstance(source, PackageArchive) and source.subdirectory:
+        raise PackError(
+            f"{where} is a directory in an archive, which cannot be packed", hint="build a wheel of it and lock that"
+        )
+    address = _address(lock, source, where)
+    name = source.filename if isinstance(source, PackageWheel | PackageSdist) else ""
+    file = unquote(urlsplit(address).path.rpartition("/")[2])
+    if name and name != file:
+        raise PackError(f"{where}: the address of {name} ends in another name: {address}", hint="lock again")
+    _refuse_format(file, where)
+    known = {key.lower(): value.lower() for key, value in source.hashes.items()}
+    if not re.fullmatch("[0-9a-f]{64}", known.get("sha256", "")):
+        raise PackError(f"{where}: {file} has no SHA-256, but {', '.join(known)}", hint="lock again")
+    return Pick(package.name, version, file, address, known["sha256"])
+
+
+def _address(lock: Lock, source: PackageArchive | PackageWheel | PackageSdist, where: str) -> str:
+    if source.path:
+        return (lock.path.parent / source.path).resolve().as_uri()
+    assert source.url is not None  # the library sees to it
+    kind = urlsplit(source.url).scheme
+    if kind not in ("http", "https", "file"):
+        raise PackError(f"{where}: not an address that can be fetched: {source.url}", hint="lock again")
+    return source.url.partition("#")[0]
+
+
+def _refuse_format(file: str, where: str) -> None:
+    try:
+        (parse_wheel_filename if file.endswith(".whl") else parse_sdist_filename)(file)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        raise PackError(
+            f"{where} is {file}, neither a wheel nor a source distribution", hint="build a wheel of it and lock that"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What another lock has for another; versions oldest first."""
+
+    added: Mapping[str, Sequence[str]]
+    removed: Mapping[str, Sequence[str]]
+    changed: Mapping[str, tuple[Sequence[str], Sequence[str]]]
+    """Versions before and after."""
+    refreshed: Sequence[str]
+    """Same versions, but other files or markers."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there are some."""
+        return bool(self.added or self.removed or self.changed or self.refreshed)
+
+
+def changes(old: Lock | None, new: Lock) -> Changes:
+    """Compare two locks."""
+    before, after = _by_name(old), _by_name(new)
+    versions = {
+        name: (_versions(before.get(name, ())), _versions(after.get(name, ()))) for name in sorted({*before, *after})
+    }
+    both = [name for name in versions if name in before and name in after]
+    return Changes(
+        added={name: now for name, (_, now) in versions.items() if name not in before},
+        removed={name: once for name, (once, _) in versions.items() if name not in after},
+        changed={name: versions[name] for name in both if versions[name][0] != versions[name][1]},
+        refreshed=[
+            name for name in both if versions[name][0] == versions[name][1] and before[name] != after[name]
+        ],
+    )  # fmt: skip
+
+
+def _by_name(lock: Lock | None) -> dict[str, list[Package]]:
+    found: dict[str, list[Package]] = {}
+    for package in lock.content.packages if lock else ():
+        found.setdefault(package.name, []).append(package)
+    return found
+
+
+def _versions(packages: Sequence[Package]) -> list[str]:
+    return [str(one) for one in sorted(package.version for package in packages if package.version)]

@@ -1,0 +1,272 @@
+"""packer/lock.py and packer/locked.py: what a target gets of a lock, whoever made it, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+from support import index, locks
+
+from packer import facts, lock, locked
+from packer.errors import PackError
+from packer.model import Platform, Resolution, Target
+from packer.requests import Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def target(tag: str, version: tuple[int, int] = (2, 17)) -> Target:
+    return Target(facts.pythons()[tag].abi, Platform("glibc", version, "x86_64"))
+
+
+CP39, CP311 = target("cp39"), target("cp311")
+DIGEST = "0123456789abcdef" * 4
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    index.forget_pip_configuration(monkeypatch)
+
+
+def written(tmp_path: Path, packages: str, head: str = "") -> lock.Lock:
+    path = tmp_path / "pylock.toml"
+    start = 'lock-version = "1.0"\ncreated-by = "hand"\n' if "lock-version" not in head else 'created-by = "hand"\n'
+    path.write_text(start + textwrap.dedent(head) + textwrap.dedent(packages), encoding="utf-8")
+    return lock.read(path)
+
+
+def package(source: str, name: str = "one", more: str = "") -> str:
+    return f'[[packages]]\nname = "{name}"\nversion = "1.0"\n{more}{source}\n'
+
+
+def wheel(file: str, digest: str = f'sha256 = "{DIGEST}"', base: str = "https://index.example/files") -> str:
+    return f'wheels = [{{url = "{base}/{file}", hashes = {{{digest}}}}}]'
+
+
+ONE = wheel("one-1.0-py3-none-any.whl")
+
+
+# Samples -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv", "pdm"])
+def test_locks_of_others_are_read(tmp_path: Path, tool: str) -> None:
+    path = tmp_path / "pylock.toml"
+    path.write_text(locks.sample(tool, "http://127.0.0.1:1/simple"))
+    found = lock.pick(lock.read(path), CP311)
+    assert [str(one) for one in found] == ["app 1.0", "four 1.0", "made 1.0", "two 2.0"]
+    assert found[3].file == "two-2.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    assert found[2].address == "http://127.0.0.1:1/files/made-1.0.tar.gz"
+
+
+@pytest.mark.parametrize("tool", ["uv", "pdm"])
+def test_markers_of_others_are_judged_for_the_target(tmp_path: Path, tool: str) -> None:
+    """Both chose the newest of everything: it has no wheel for 3.9, for which ``three`` is needed."""
+    path = tmp_path / "pylock.toml"
+    path.write_text(locks.sample(tool, "http://127.0.0.1:1/simple"))
+    with pytest.raises(PackError, match=r"cp39-.* has no file of two 2\.0 that fits: it has two-2\.0-cp310-") as caught:
+        lock.pick(lock.read(path), CP39)
+    assert "whatever wrote" in caught.value.hint
+    path.write_text(path.read_text().replace("two-2.0-cp310-cp310-", "two-2.0-cp39-cp39-"))
+    assert [one.name for one in lock.pick(lock.read(path), CP39)] == ["app", "four", "made", "three", "two"]
+
+
+# What is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("packages", "head", "said"),
+    [
+        pytest.param(
+            package('vcs = {type = "git", url = "https://git.example/one", commit-id = "0"}'), "",
+            "one comes from git, which cannot be packed", id="vcs",
+        ),
+        pytest.param(package('directory = {path = "gone"}'), "", "one is the directory .*gone, which is not", id="dir"),
+        pytest.param(
+            package(f'archive = {{url = "https://a.example/one.tgz", hashes = {{sha256 = "{DIGEST}"}}}}'), "",
+            r"one is one\.tgz, neither a wheel nor a source", id="archive",
+        ),
+        pytest.param(package(ONE) + package(ONE), "", "has one 1.0 and 1.0 for it: only one can be", id="ambiguous"),
+        pytest.param(
+            package(wheel("one-1.0-cp312-abi3-any.whl")), "",
+            r"no file of one 1\.0 that fits: it has one-1\.0-cp312-abi3-any\.whl", id="no-file",
+        ),
+        pytest.param(package(ONE), 'requires-python = ">=3.12"\n', "for Python >=3.12, and this is 3.11", id="python"),
+        pytest.param(
+            package(ONE), """environments = ["sys_platform == 'win32'"]\n""", "was not made for it", id="environment"
+        ),
+        pytest.param(
+            package(ONE, more='requires-python = "<3"\n'), "", r"one 1\.0 needs Python <3, and", id="package-python"
+        ),
+        pytest.param(
+            package(wheel("one-1.0-py3-none-any.whl", 'md5 = "00"')), "", r"\.whl has no SHA-256, but md5", id="md5"
+        ),
+        pytest.param(
+            package(wheel("one-1.0-py3-none-any.whl", base="git+https://x.example")), "",
+            "not an address that can be fetched", id="scheme",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_packed_is_named(tmp_path: Path, packages: str, head: str, said: str) -> None:
+    made = written(tmp_path, packages, head)
+    with pytest.raises(PackError, match=f"cp311-manylinux_2_17_x86_64: .*{said}") as caught:
+        lock.pick(made, CP311)
+    assert caught.value.hint
+    assert str(made.path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('lock-version = "2.0"\npackages = 3\n', r"its lock-version is 2\.0, and this packer knows 1\.0"),
+        ("lock-version = ", "Invalid value"),
+        ('lock-version = "1.0"\ncreated-by = "x"\n', "not a lock as PEP 751 has it"),
+        ('lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "one"\nversion = "1.0"\n', "has it: one: "),
+    ],
+    ids=["newer", "not-toml", "no-packages", "no-source"],
+)
+def test_what_is_no_lock_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "pylock.toml"
+    path.write_text(text)
+    with pytest.raises(PackError, match=said) as caught:
+        lock.read(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_later_minor_version_is_read_and_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made = written(tmp_path, package(ONE), 'lock-version = "1.7"\n')
+    assert [one.name for one in lock.pick(made, CP311)] == ["one"]
+    assert "its lock-version is 1.7" in made.notes[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_lock_is_written_as_it_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "pylock.toml"
+    path.write_text(locks.sample("pdm", "http://127.0.0.1:1/simple"))
+    first = lock.text(lock.read(path).content)
+    assert lock.write(lock.read(path))
+    assert path.read_text() == first
+    assert not lock.write(lock.read(path))
+    assert not lock.changes(lock.read(path), lock.read(path)).any
+
+
+# Files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[tuple[Path, str, list[str]]]:
+    """A served shelf with a lock of it, which uv made, without what has to be built."""
+    shelf = locks.fill(tmp_path / "shelf")
+    with index.serve(shelf) as (url, asked):
+        text = locks.sample("uv", url)
+        start = text.index('[[packages]]\nname = "made"')
+        (tmp_path / "pylock.toml").write_text(text[:start] + text[text.index("[[packages]]", start + 1) :])
+        yield shelf, url, asked
+
+
+def take(tmp_path: Path, *words: str, targets: tuple[Target, ...] = (CP311,)) -> tuple[Resolution, ...]:
+    made = lock.read(tmp_path / "pylock.toml")
+    return locked.take(made, Requests(words), targets, cache=tmp_path / "cache", progress=lambda _: None)
+
+
+def test_only_files_are_fetched_and_each_once(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
+    found = take(tmp_path, targets=(CP311, target("cp312"), target("cp311", (2, 28))))
+    assert [[wheel.path.name.partition("-py")[0] for wheel in one.wheels] for one in found] == [
+        [f"two-2.0-cp{minor}-cp{minor}-manylinux_2_17_x86_64.whl", "four-1.0", "app-1.0"] for minor in (311, 312, 311)
+    ]
+    assert [[wheel.distribution for wheel in one.wheels if wheel.requested] for one in found] == [["app"]] * 3
+    assert sorted(shop[2]) == [
+        "/files/app-1.0-py2.py3-none-any.whl", "/files/four-1.0-py3-none-any.whl",
+        "/files/two-2.0-cp311-cp311-manylinux_2_17_x86_64.whl", "/files/two-2.0-cp312-cp312-manylinux_2_17_x86_64.whl",
+    ]  # fmt: skip
+    shop[2].clear()
+    shutil.rmtree(shop[0])
+    assert take(tmp_path)[0] == found[0]
+    assert not shop[2]
+
+
+def test_what_was_asked_for_is_what_counts(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
+    (found,) = take(tmp_path, "App[more]>=1", "two ; python_version < '3'")
+    assert [wheel.distribution for wheel in found.wheels if wheel.requested] == ["app"]
+    with pytest.raises(PackError, match=r"pylock\.toml has no missing") as caught:
+        take(tmp_path, "missing>1")
+    assert "packer lock missing>1" in caught.value.hint
+    with pytest.raises(PackError, match=r"has app 1\.0, and you ask for app>=2"):
+        take(tmp_path, "app>=2")
+    with pytest.raises(PackError, match=r"\./two\.whl: with --lock it is the lock that says"):
+        take(tmp_path, "./two.whl")
+
+
+def test_another_file_than_was_locked_is_refused(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
+    name = "two-2.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    index.wheel(shop[0], "two", "2.0", tag="cp311-cp311-manylinux_2_17_x86_64", files={"two.py": "steal()\n"})
+    with pytest.raises(PackError, match=rf"two 2\.0: {name} is not the file that was locked") as caught:
+        take(tmp_path)
+    assert "do not use it before you know why" in caught.value.hint
+    assert not list((tmp_path / "cache").rglob(name))
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
+    (before,) = take(tmp_path)
+    before.wheels[0].path.write_bytes(b"damaged")
+    assert take(tmp_path) == (before,)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
+    name = "two-2.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    (shop[0] / name).unlink()
+    with pytest.raises(PackError, match=rf"two 2\.0: {name} is gone: there is nothing at http://127") as caught:
+        take(tmp_path)
+    assert "packer lock --upgrade two" in caught.value.hint
+
+
+def test_paths_count_from_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    found = index.wheel(tmp_path / "wheels", "one")
+    digest = lock.digest(found)
+    made = written(tmp_path, package(f'wheels = [{{path = "wheels/{found.name}", hashes = {{sha256 = "{digest}"}}}}]'))
+    assert lock.pick(made, CP311)[0].address == found.resolve().as_uri()
+    assert take(tmp_path)[0].wheels[0].sha256 == digest
+    found.unlink()
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(PackError, match=r"one 1\.0: one-1\.0-py3-none-any\.whl is gone"):
+        take(tmp_path)
+
+
+def test_the_environment_is_no_part_of_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip puts variables into files of requirements: no lock may send one to anybody."""
+    monkeypatch.setenv("TOKEN", "secret")
+    (tmp_path / "shelf").mkdir()
+    with index.serve(tmp_path / "shelf") as (url, asked):
+        written(tmp_path, package(wheel("one-1.0-py3-none-any.whl", base=url.replace("/simple", "/files/${TOKEN}"))))
+        with pytest.raises(PackError, match="is gone"):
+            take(tmp_path)
+    assert asked == ["/files/${TOKEN}/one-1.0-py3-none-any.whl"]
+
+
+def test_an_index_that_is_away_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        base = f"http://127.0.0.1:{server.getsockname()[1]}"
+    written(tmp_path, package(wheel("one-1.0-py3-none-any.whl", base=base)))
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(PackError, match=rf"one 1\.0: cannot fetch {base}/one-.*: .*[Cc]onnect") as caught:
+        take(tmp_path)
+    assert caught.value.hint == "is the network there?"
+
+
+def test_order_is_pips_with_extras_and_cycles() -> None:
+    """A chain, a cycle, and ties: what is needed comes before what needs it, names of the same depth backwards."""
+    root, a, b, c, d = (("", ()), ("a", ()), ("b", ()), ("c", ()), ("d", ()))
+    graph: dict[locked._Node, set[locked._Node]] = {root: {a}, a: {b}, b: {c, d}, c: set(), d: set()}
+    weights = locked._weights(graph)
+    assert sorted({a, b, c, d}, key=lambda node: (weights[node], node), reverse=True) == [d, c, b, a]
+    graph[c] = {a}
+    weights = locked._weights(graph)
+    assert sorted({a, b, c, d}, key=lambda node: (weights[node], node), reverse=True) == [d, c, b, a]
+    assert weights == {root: 0, a: 1, b: 2, c: 3, d: 4}

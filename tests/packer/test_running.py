@@ -1,0 +1,136 @@
+"""packer/running.py: which packed programs run; the launcher's code finds the same views and layers in use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.native import lib, new, text
+
+from packer import running
+from packer.errors import PackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VIEW, LAYER, ARCHIVE = "0123456789abcdef" * 2, "fedcba9876543210" * 4, "a1" * 32
+
+
+@contextmanager
+def process(*argv: str | Path) -> Iterator[int]:
+    """A process that was started with these arguments, and waits."""
+    code = "import sys, time; print(); sys.stdout.flush(); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, *argv], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        child.stdout.readline()
+        yield child.pid
+        child.kill()
+
+
+def view(base: Path, *tools: str, scripts: str = "") -> Path:
+    """A view whose distribution is called ``dist``."""
+    place = base / "v1/views" / VIEW
+    info = place / "tree/lib/python3.11/site-packages/dist-2.5.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Dist\nVersion: 2.5\n")
+    (info / "entry_points.txt").write_text(scripts)
+    named = "".join(f"tool {tool}\n" for tool in tools)
+    (place / "about").write_text(
+        f"archive {ARCHIVE}\nslice cp311-manylinux_2_17_x86_64\n{named}layer {LAYER} dist-2.5\n"
+    )
+    return place
+
+
+def only(pid: int) -> running.Process:
+    (found,) = [one for one in running.processes().processes if one.pid == pid]
+    return found
+
+
+def test_a_process_of_a_packed_program(tmp_path: Path) -> None:
+    base = tmp_path / "a store"
+    place = view(base, "one", "two", scripts="[console_scripts]\none = one:main\n")
+    with process(place / "tree/bin/python", f"--x={base}/v1/layers/{LAYER}/tree") as pid:
+        found = only(pid)
+    assert (found.tool, found.version, found.archive, found.slice) == (
+        "one",
+        "2.5",
+        ARCHIVE,
+        "cp311-manylinux_2_17_x86_64",
+    )
+    assert (found.store, found.view, found.layers, found.user) == (str(base), VIEW, (LAYER,), os.geteuid())
+    assert found.command[:2] == (sys.executable, "-c")
+    said = running.as_json(running.Running((found,), 3))
+    assert (said["version"], said["hidden"], said["processes"][0]["tool"]) == (1, 3, "one")
+    head, row = running.table(running.Running((found,), 0)).splitlines()
+    assert head.split() == ["PID", "TOOL", "VERSION", "ARCHIVE", "SLICE", "VIEW"]
+    assert row.split()[:5] == [str(pid), "one", "2.5", ARCHIVE[:12], "cp311-manylinux_2_17_x86_64"]
+    assert row.endswith(f"{base}/v1/views/{VIEW}")
+
+
+@pytest.mark.parametrize(("tool", "version"), [("dist", "2.5"), ("other", "")])
+def test_the_version_of_a_program_that_no_wheel_installs(tmp_path: Path, tool: str, version: str) -> None:
+    place = view(tmp_path, tool, scripts="this is not what entry points are\n")
+    with process(place / "tree/bin/python") as pid:
+        assert (only(pid).tool, only(pid).version) == (tool, version)
+
+
+def test_a_process_whose_view_is_gone_and_one_that_shows_none() -> None:
+    with process(f"/s/v1/views/{VIEW}/tree") as pid:
+        found = only(pid)
+        assert (found.view, found.store, found.archive, found.version) == (VIEW, "/s", "", "")
+    with process(f"/s/v1/layers/{LAYER}/tree", f"/s/v1/views/{VIEW[:8]}") as pid:
+        found = only(pid)
+        assert (found.view, found.store, found.layers, found.tool) == ("", "/s", (LAYER,), Path(sys.executable).name)
+        assert f"{pid} " in running.table(running.Running((found,), 0))
+
+
+@pytest.mark.native
+def test_the_launcher_finds_the_same(tmp_path: Path) -> None:
+    """What is not removed from stores is what is shown."""
+    place, other = view(tmp_path / "store", "one"), "ab" * 32
+    argv = (f"{place}/tree", f"a{place}:/b/v1/layers/{LAYER}x", f"/c/v1/layers/{other}/tree", "/v1/views/" + VIEW[:31])
+    with process(*argv) as pid:
+        found = only(pid)
+        uses = new("struct uses *")
+        assert lib().usesread(uses, os.geteuid()) == 0
+        ours = {VIEW, LAYER, other}
+        theirs = {text(uses.list[number].name) for number in range(uses.count)}
+        lib().usesfree(uses)
+    assert theirs & ours == ours
+    assert {found.view, *found.layers} == ours
+
+
+def test_what_another_user_runs_is_hidden() -> None:
+    """Told in a child that is nobody; this very process is root's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with process(f"/s/v1/views/{VIEW}/tree") as pid:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setresgid(4242, 4242, 4242)
+            os.setresuid(4242, 4242, 4242)
+            found = running.processes()
+            os.write(writing, f"{found.hidden > 0} {pid in {one.pid for one in found.processes}}".encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        # the command line is no secret
+        assert os.read(reading, 100) == b"True True"
+        os.close(reading)
+        os.close(writing)
+
+
+def test_no_proc(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(PackError, match="/proc is not mounted"):
+            running.processes(place)
+
+
+def test_a_name_that_would_disturb_a_terminal(tmp_path: Path) -> None:
+    with process(view(tmp_path, "a\x1b[2Jb") / "tree") as pid:
+        assert "\x1b" not in running.table(running.Running((only(pid),), 0))

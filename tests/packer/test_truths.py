@@ -1,0 +1,114 @@
+"""What the launcher's selection says of the hosts of ``abi/hosts``, against what is known from other sources."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import archives
+
+from packer import archive, facts, hosts, native, targets
+from packer.model import Need, NeedKind, Slice, Tool, ToolKind
+from packer.reader import reading
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from packer.model import Platform
+
+TRUTHS: list[dict[str, Any]] = tomllib.loads(
+    (Path(__file__).parents[1] / "abi" / "truths.toml").read_text("utf-8")
+)["truth"]  # fmt: skip
+
+KINDS = {
+    "machine": "OTHER_MACHINE", "cpu": "CPU_TOO_OLD", "family": "OTHER_LIBC", "libc": "LIBC_TOO_OLD",
+    "node": "NODE_MISSING", "library": "LIBRARY_MISSING", "python": "NO_PYTHON",
+}  # fmt: skip
+"""``why`` -> the launcher's word for it."""
+
+PREFIXES = {
+    "libstdc++.so.6": ("GLIBCXX", "CXXABI"), "libgcc_s.so.1": ("GCC",), "libz.so.1": ("ZLIB",),
+}  # fmt: skip
+"""The libraries of which a wheel may need the newest nodes that its policy has."""
+
+
+def allowed(platform: Platform, library: str) -> Iterator[Need]:
+    """All that a policy lets a wheel ask of a library."""
+    yield Need(NeedKind.LIBRARY, library)
+    for prefix in PREFIXES[library]:
+        ceiling = facts.policy_of(platform).ceiling(platform.arch, prefix)
+        if ceiling:
+            yield Need(NeedKind.NODE, library, ceiling)
+
+
+def asked(truth: Mapping[str, Any]) -> Slice:
+    """What a truth's slice asks of a host; nothing is in it."""
+    name: str = truth["slice"]
+    target = targets.target_of(name if "-" in name else f"cp311-{name}")
+    platform = target.platform
+    needs = list(archives.needs(target))
+    if platform.level > 1:
+        needs.append(Need(NeedKind.CPU, number=platform.level))
+    default = ["libz.so.1"] if platform.libc == "musl" else list(PREFIXES)
+    for library in truth.get("uses", default):
+        needs += allowed(platform, library)
+    needs += [Need(NeedKind.NODE, *one.split()) for one in truth.get("nodes", [])]
+    needs += [Need(NeedKind.LIBRARY, one) for one in truth.get("libraries", [])]
+    return Slice(target, tuple(needs), (), (), ())
+
+
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with a slice for each truth, in their order."""
+    work = tmp_path_factory.mktemp("truths")
+    path, front = work / "app", work / "front"
+    front.write_bytes(b"#!/bin/sh\nexit 125\n")
+    tool = Tool("app", ToolKind.PYTHON, "app")
+    archive.write(path, front, [asked(truth) for truth in TRUTHS], [tool], {"version": 1}, lambda _: None)
+    return path
+
+
+@functools.cache
+def reasons(path: Path, host: str) -> list[list[int]]:
+    """For each slice, the kinds of reason that the launcher's selection has against it."""
+    lib, ffi = native.lib(), native.ffi()
+    found: Any = ffi.new("struct host *")
+    selection: Any = ffi.new("struct selection *")
+    with reading(path) as opened:
+        hosts.describe_into(found, opened, hosts.find(host))
+        lib.selectslice(selection, opened.pointer, found)
+        lib.hostfree(found)
+    verdicts = [selection.verdicts[number] for number in range(selection.verdict_count)]
+    return [[one.reasons[index].why for index in range(one.reason_count)] for one in verdicts]
+
+
+@pytest.mark.parametrize("number", range(len(TRUTHS)), ids=[f"{one['host']}-{one['slice']}" for one in TRUTHS])
+def test_selection_says_what_is_known(number: int, every: Path) -> None:
+    truth = TRUTHS[number]
+    said = reasons(every, truth["host"])[number]
+    if "-" not in truth["slice"]:  # every slice needs a Python; here that is not the question
+        said = [one for one in said if one != native.lib().NO_PYTHON]
+    assert (not said) == truth["runs"], said
+    if not truth["runs"]:
+        assert getattr(native.lib(), KINDS[truth["why"]]) in said
+
+
+def test_enough_is_known_of_many_hosts() -> None:
+    """The table is of use only if it says both things, of many hosts, for every kind of reason, and where from."""
+    negatives = [one for one in TRUTHS if not one["runs"]]
+    assert (len(TRUTHS) >= 60, len(negatives) >= 20, len({one["host"] for one in TRUTHS}) >= 45) == (True, True, True)
+    assert set(Counter(one["why"] for one in negatives)) == set(KINDS)
+    for one in TRUTHS:
+        assert one["host"] in hosts.shipped()
+        assert re.search(r"\w", one["source"])
+        assert ("why" in one) == (not one["runs"])
