@@ -105,8 +105,11 @@ int main(int argc, char **argv)
 	std::sort(all.begin(), all.end(), [](const auto &a, const auto &b) {
 		return a.second != b.second ? a.second > b.second : a.first < b.first;
 	});
-	for (const auto &one : all)
-		printf("%lu\t%s\n", one.second, one.first.c_str());
+	for (const auto &one : all) {
+		printf("%lu\t", one.second);
+		fwrite(one.first.data(), 1, one.first.size(), stdout);
+		putchar('\n');
+	}
 	if (fflush(stdout) != 0)
 		return complain("standard output");
 	return interrupted ? 130 : status;

@@ -1,58 +1,77 @@
 """tally [-k FIELD] [FILE...]: how often each value of a field is there, most frequent first."""
 
 import collections
+import errno
 import getopt
 import os
+import re
 import signal
 import sys
 
 USAGE = b"usage: tally [-k FIELD] [FILE...]\n"
 
 interrupted = False
+waiting = False
 
 
 def interrupt(_number, _frame):
     """Remember that it is to end: what was counted so far is still worth something."""
-    global interrupted
+    global interrupted, waiting
     interrupted = True
+    if waiting:
+        # a call that returns with EINTR is made again since Python 3.5, unless the handler raises
+        waiting = False
+        raise OSError(errno.EINTR, os.strerror(errno.EINTR))
 
 
-def count_line(line, field, counts):
-    """Count a line that has so many fields, which blanks and tabs separate."""
-    fields = [word for word in line.replace(b"\t", b" ").split(b" ") if word]
-    if len(fields) >= field:
-        counts[fields[field - 1]] += 1
+def wait(call, *arguments):
+    """Make a call that may take long, and that a signal ends with EINTR, as in C."""
+    global waiting
+    try:
+        waiting = True
+        if interrupted:
+            raise OSError(errno.EINTR, os.strerror(errno.EINTR))
+        return call(*arguments)
+    finally:
+        waiting = False
+
+
+def value_of(field):
+    """Give the pattern of a line's field, as its group; fields are what blanks and tabs separate."""
+    # no line has so many fields, and no pattern can have more
+    return re.compile(br"^[ \t]*(?:[^ \t\n]+[ \t]+){%d}([^ \t\n]+)" % min(field - 1, 1 << 30), re.MULTILINE)
 
 
 def read(fd):
     """Read what there is; nothing once it is to end."""
-    while not interrupted:
-        try:
-            return os.read(fd, 1 << 16)
-        except OSError as error:
-            if error.errno != 4:  # EINTR, before Python 3.5
-                raise
-    return b""
+    try:
+        return wait(os.read, fd, 1 << 16)
+    except OSError as error:
+        if error.errno != errno.EINTR:
+            raise
+        return b""
 
 
-def count_file(fd, field, counts):
+def count_file(fd, value, counts):
     """Count the lines of a file."""
     rest = b""
     while True:
         data = read(fd)
         if not data:
             break
-        lines = (rest + data).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            count_line(line, field, counts)
+        whole, end, begun = data.rpartition(b"\n")
+        if end:
+            counts.update(value.findall(rest + whole))  # all lines at once: loops of Python are slow
+            rest = b""
+        rest += begun
     if not interrupted:
-        count_line(rest, field, counts)
+        counts.update(value.findall(rest))
 
 
 def complain(name, error):
     """Say what went wrong."""
-    sys.stderr.write("tally: %s: %s\n" % (name, os.strerror(error.errno)))
+    text = "tally: %s: %s\n" % (name, os.strerror(error.errno))
+    os.write(2, text if str is bytes else os.fsencode(text))
     return 1
 
 
@@ -68,13 +87,14 @@ def options_of(arguments):
 
 def count(files, field, counts):
     """Count all files, or what is read."""
+    value = value_of(field)
     status = 0
     for name in files or [None]:
         if interrupted:
             break
         try:
-            fd = 0 if name is None else os.open(name, os.O_RDONLY)
-            count_file(fd, field, counts)
+            fd = 0 if name is None else wait(os.open, name, os.O_RDONLY)
+            count_file(fd, value, counts)
             if name is not None:
                 os.close(fd)
         except OSError as error:
