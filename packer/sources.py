@@ -31,7 +31,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from packer import container, process, repair, toolchain, worktree
+from packer import container, process, repair, rust, toolchain, worktree
 from packer.errors import PackError
 from packer.files import sha256, sweep
 from packer.model import Platform, Target
@@ -219,10 +219,14 @@ def fits(wheel: str, target: Target, builder: Interpreter) -> bool:
         return False
     arch, libc = target.platform.arch, target.platform.libc
     same_platform = (builder.arch, builder.libc) == (arch, libc)
-    supported = {(tag.interpreter, tag.abi) for tag in wheel_tags(target)}
+    taken = set(wheel_tags(target))
+    supported = {(tag.interpreter, tag.abi) for tag in taken}
     return any(
-        (tag.interpreter, tag.abi) in supported
-        and (tag.platform == "any" or (same_platform and tag.platform.endswith(f"_{arch}")))
+        tag in taken
+        or (
+            (tag.interpreter, tag.abi) in supported
+            and (tag.platform == "any" or (same_platform and tag.platform.endswith(f"_{arch}")))
+        )
         for tag in tags
     )
 
@@ -316,6 +320,9 @@ class Builder:
         if kept:
             return kept
         own = _own_interpreter()
+        if self._is_rust(project):
+            builder = own if rust.serves_every_python(project) else self._who(project, target)
+            return self._build_and_keep(project, digest, target, builder)
         shared: Path | PackError | None = self._shared.get(project)
         if shared is None and not (worktree.looks_native(project) and self._find_builder(target)):
             try:
@@ -391,23 +398,14 @@ class Builder:
     def _build(self, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path) -> Path:
         """Run the build in ``work``, which gets a directory ``wheel`` with nothing but the wheel in it."""
         self._progress(f"{target.name}: building {source.name} with {builder.path}")
-        place = source
-        if source.is_dir() and (builder.version < (3, 8) or self._building.image):
-            place = worktree.copy(source, work / "source")  # old setuptools leaves its objects for the next compiler
-        pip = self._pip_for(builder, target, work)
-        dated = self._as_of and not pip.is_relative_to(work) and knows_dates()
-        command = [
-            *(str(builder.path), "-E", "-s", str(pip), "wheel"),
-            *("--no-deps", "--use-pep517", "--no-input", "--disable-pip-version-check", *_cross(place, target, work)),
-            *([f"--uploaded-prior-to={self._as_of}"] if dated else []),
-            *(*self._index_options, "--wheel-dir", str(work / "wheel"), str(place)),
-        ]
-        environment = _environment(work) | toolchain.environment(compiler, target, work, self._cache)
-        if self._building.image:
-            command = container.command(self._building.image, command, environment, work, [place, pip])
+        command, environment = (
+            self._maturin(source, target, builder, work)
+            if self._is_rust(source)
+            else self._pip(source, target, builder, compiler, work)
+        )
         done = process.run(
             command,
-            environment=environment if not self._building.image else process.clean_environment(),
+            environment=environment,
             limit=self._limit,
             stop=self._stop,
             tell=lambda line: None,
@@ -420,13 +418,44 @@ class Builder:
                 f"building {source.name} for {target.python.tag} failed: {_reason(lines)}",
                 hint="the build's last lines:\n" + "\n".join(lines[-12:]) + f"\nthe whole log: {log}",
             )
-        wheel = self._repaired(_only_wheel(work / "wheel"), source, target, builder, compiler, work)
+        made = _only_wheel(work / "wheel")
+        wheel = rust.for_python2(made, target) if self._is_rust(source) else made
+        wheel = self._repaired(wheel, source, target, builder, compiler, work)
         if parse_wheel_filename(wheel.name)[0] == "unknown":  # what setuptools before 61 makes of a [project] table
             raise PackError(
                 f"building {source.name} for {target.python.tag} failed: its build back end does not know its name",
                 hint=f"setuptools for {target.python.tag} may not read [project] yet: it needs setup.cfg or setup.py",
             )
         return wheel
+
+    def _is_rust(self, source: Path) -> bool:
+        return not self._building.image and source.is_dir() and rust.is_project(source)
+
+    def _maturin(
+        self, project: Path, target: Target, builder: Interpreter, work: Path
+    ) -> tuple[Sequence[str], dict[str, str]]:
+        command = rust.command(project, target, builder.path, work / "wheel", self._cache)
+        return command.words, _environment(work) | command.variables
+
+    def _pip(
+        self, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path
+    ) -> tuple[Sequence[str], dict[str, str]]:
+        place = source
+        if source.is_dir() and (builder.version < (3, 8) or self._building.image):
+            place = worktree.copy(source, work / "source")  # old setuptools leaves its objects for the next compiler
+        pip = self._pip_for(builder, target, work)
+        dated = self._as_of and not pip.is_relative_to(work) and knows_dates()
+        command = [
+            *(str(builder.path), "-E", "-s", str(pip), "wheel"),
+            *("--no-deps", "--use-pep517", "--no-input", "--disable-pip-version-check", *_cross(place, target, work)),
+            *([f"--uploaded-prior-to={self._as_of}"] if dated else []),
+            *(*self._index_options, "--wheel-dir", str(work / "wheel"), str(place)),
+        ]
+        environment = _environment(work) | toolchain.environment(compiler, target, work, self._cache)
+        if not self._building.image:
+            return command, environment
+        shown = [place, pip]
+        return container.command(self._building.image, command, environment, work, shown), process.clean_environment()
 
     def _keep_log(self, lines: Iterable[str], source: Path, target: Target) -> Path:
         log = self._cache / "logs" / f"{source.name}-{target.name}.log"

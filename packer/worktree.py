@@ -21,6 +21,9 @@ _GENERATED = re.compile(r"__pycache__|\.(mypy|pytest|ruff|hypothesis)(_cache)?|\
 _TOP = {"build", "dist"}
 """Likewise, but only in the project's own directory."""
 
+_MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
+"""Files in directories that can be made again: virtual environments, and what cargo compiles."""
+
 _GIT = ("HEAD", "packed-refs", "refs", "shallow")
 """What of a repository says which version it is: back ends ask git for it."""
 
@@ -97,7 +100,7 @@ def _files(project: Path) -> Iterator[Path]:
         names[:] = sorted(
             name for name in names
             if name not in links and not _GENERATED.fullmatch(name) and not (top and name in {*_TOP, ".git"})
-            and not (here / name / "pyvenv.cfg").exists()
+            and not any((here / name / mark).exists() for mark in _MARKS)
         )  # fmt: skip
         for name in sorted([*files, *links]):
             path = here / name
