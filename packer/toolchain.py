@@ -53,7 +53,7 @@ for word do
 	esac
 done
 exec @ZIG@ @TOOL@ -target $target -O2 -fno-sanitize=undefined -ffile-prefix-map=@WORK@=. -idirafter @INCLUDE@ \
-	"$@" -g0
+	-Wno-unused-command-line-argument "$@" -g0@MACHINE@
 """
 """Without optimisation zig would link its undefined-behaviour checks. libpython is the interpreter's to load."""
 
@@ -199,7 +199,7 @@ def environment(compiler: Compiler, target: Target, work: Path, cache: Path) -> 
     words = {
         "@ZIG@": shlex.quote(str(compiler.zig)),
         "@WORK@": shlex.quote(str(work)), "@INCLUDE@": shlex.quote(str(include)),
-        "@TARGET@": triple(target.platform) + level,
+        "@TARGET@": triple(target.platform) + level, "@MACHINE@": _libraries(target.platform),
         "@NATIVE@": triple(Platform(machine().libc, min(machine().version, (2, 17)), machine().arch)),
     }  # fmt: skip
     for name, tool in (("cc", "cc"), ("c++", "c++")):
@@ -227,9 +227,23 @@ def _rust(target: Target, cc: str) -> dict[str, str]:
     return variables
 
 
+def _libraries(platform: Platform) -> str:
+    """Give the words that let it find this machine's libraries, if they are for the platform; behind its own."""
+    here = machine()
+    if (here.arch, here.libc) != (platform.arch, platform.libc):
+        return ""
+    names = [f"{platform.arch}-linux-{'gnu' if platform.libc == 'glibc' else 'musl'}", "."]
+    words = [f" -idirafter /usr/include/{name}" for name in names]
+    words += [f" -L/usr/{lib}" for lib in (*(f"lib/{name}" for name in names), "lib64") if Path("/usr", lib).is_dir()]
+    return "".join(words)
+
+
 def _multiarch(include: Path, target: Target) -> None:
-    """Let Debian's ``pyconfig.h`` find its other half, which is the same for every 64-bit machine we pack for."""
-    for directory in Path("/usr/include").glob(f"*-linux-*/{target.python.directory}*"):
+    """Let Debian's ``pyconfig.h`` find its other half, which is the same for every 64-bit machine we pack for.
+
+    Those of all Pythons: meson tries cython with the one that pkg-config names.
+    """
+    for directory in Path("/usr/include").glob("*-linux-*/python*"):
         for name in (directory.parent.name, f"{target.platform.arch}-linux-gnu", f"{target.platform.arch}-linux-musl"):
             link = include / name / directory.name
             link.parent.mkdir(exist_ok=True)

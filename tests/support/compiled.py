@@ -6,10 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 ZIG_CACHE = Path(__file__).resolve().parents[2] / ".cache" / "zig"
 """Where the launchers' build has zig keep compiled C libraries: half a minute for each."""
@@ -85,3 +83,9 @@ def library(directory: Path, name: str, source: str, target: str) -> Path:
 def keep_zigs_cache(patch: pytest.MonkeyPatch) -> None:
     """Let builds use what zig has compiled before."""
     patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(ZIG_CACHE))
+
+
+def require(header: str, package: str) -> None:
+    """Skip a test for which a library's header is missing."""
+    if not Path(header).exists():
+        pytest.skip(f"{header} is missing: install the package {package}")
