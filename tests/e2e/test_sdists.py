@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.e2e, pytest.mark.hosts, pytest.mark.network]
 
-HOSTS = {"cp39": "bullseye", "cp311": "bookworm", "cp313": "trixie"}
+HOSTS = {"cp27mu": "bullseye", "cp39": "bullseye", "cp311": "bookworm", "cp313": "trixie"}
 """ABI -> a host whose Python has it."""
 
 
@@ -52,7 +52,7 @@ PYYAML = Project(
     "from _yaml import CParser\n"
     "import yaml\n"
     "assert yaml.load('a: [1, 2.5, {b: c}]', yaml.CSafeLoader) == {'a': [1, 2.5, {'b': 'c'}]}",
-    tag="cp39",
+    tag="cp27mu",
     libraries=("libyaml",),
     needs=("/usr/include/yaml.h", "libyaml-dev"),
 )
