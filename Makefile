@@ -23,8 +23,8 @@ AT_ONCE = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
 # what tests use beside Python: sanitizers, fuzzers, host roots, fault injection, signatures, a machine that loses its power,
 # another machine, a network filesystem that goes away, a reader of shell scripts, what pages look like
-DEBIAN_PACKAGES = chromium clang gcc libc6-dev libclang-rt-dev mmdebstrap openssh-client openssh-sftp-server qemu-system-x86 \
-	qemu-user-static qemu-utils shellcheck sshfs strace musl-tools xz-utils
+DEBIAN_PACKAGES = cargo chromium clang g++ gcc libc6-dev libclang-rt-dev libffi-dev libxslt1-dev libyaml-dev mmdebstrap openssh-client openssh-sftp-server procps \
+	qemu-system-x86 qemu-user-static qemu-utils shellcheck sshfs strace musl-tools xz-utils
 
 .PHONY: help setup build demo matrix bench lint test apps torture hosts debian-packages clean
 
@@ -82,6 +82,7 @@ bench: build
 	$(BIN)/python bench/hash.py
 	$(BIN)/python bench/graft.py
 	$(BIN)/python bench/carried.py
+	$(BIN)/python bench/dropin.py
 
 lint: setup
 	$(BIN)/ruff check

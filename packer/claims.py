@@ -58,17 +58,21 @@ def excess(judged: Iterable[Judged], platform: Platform) -> Iterator[Excess]:
     """
     for one in judged:
         claim = claimed(one.file.layer, platform)
-        if one.use is not Use.LOADED or claim is None:
-            continue
-        policy = facts.policy_of(claim)
-        libc = facts.LIBC_PARTS[platform.libc]
-        for library in one.libraries:
-            if library not in policy.libraries:
-                yield Excess(one.file.layer, one.file.path, library, policy.name)
-        for library, node in one.file.nodes:
-            promised = libc.fullmatch(library) or library in policy.libraries
-            if promised and not has(claim, node):
-                yield Excess(one.file.layer, one.file.path, f"{node} of {library}", policy.name)
+        if one.use is Use.LOADED and claim is not None:
+            yield from beyond(one, platform, claim)
+
+
+def beyond(one: Judged, platform: Platform, claim: Platform) -> Iterator[Excess]:
+    """Find what a file needs beyond a policy."""
+    policy = facts.policy_of(claim)
+    libc = facts.LIBC_PARTS[platform.libc]
+    for library in one.libraries:
+        if library not in policy.libraries:
+            yield Excess(one.file.layer, one.file.path, library, policy.name)
+    for library, node in one.file.nodes:
+        promised = libc.fullmatch(library) or library in policy.libraries
+        if promised and not has(claim, node):
+            yield Excess(one.file.layer, one.file.path, f"{node} of {library}", policy.name)
 
 
 def refuse(found: Iterable[Excess], accepted: Collection[str]) -> frozenset[str]:

@@ -19,6 +19,7 @@ from packer import (
     cli_lock,
     cli_matrix,
     cli_profile,
+    cli_run,
     cli_sbom,
     cli_store,
     cli_workspace,
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_sbom.add(commands)
     cli_store.add(commands)
     cli_profile.add(commands)
+    cli_run.add(commands, (_add_what, _add_index), lambda options: config_of(options)[0])
     cli_hosts.add(commands)
     cli_matrix.add(commands)
     return parser
@@ -270,26 +272,8 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="bundled: for each slice that carries its interpreter add one that brings its C library too, the last "
         "resort of hosts whose own is too old or of another family (default: host)",
     )  # fmt: skip
-    index = fat.add_argument_group("where wheels come from, as in pip")
-    index.add_argument("--index-url", metavar="URL")
-    index.add_argument("--extra-index-url", action="append", metavar="URL")
-    index.add_argument("--find-links", action="append", metavar="DIR|URL")
-    index.add_argument("--no-index", action="store_true", default=None)
-    index.add_argument(
-        "--level-wheels", action="append", metavar="LEVEL=DIR",
-        help="wheels for a CPU level, as v3=wheels-v3, which slices for that level prefer to others of the same "
-        "version; may be repeated",
-    )  # fmt: skip
-    index.add_argument(
-        "--accept", action="append", metavar="DISTRIBUTION",
-        help="pack a wheel although its files need more of a host than its tag claims; its slices then ask hosts for "
-        "what they need; may be repeated",
-    )  # fmt: skip
-    index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
-    index.add_argument(
-        "--timeout", type=seconds, default=600.0, metavar="SECONDS",
-        help="for resolving and downloading one slice (default: 600)",
-    )  # fmt: skip
+    _add_index(fat)
+    cli_run.add_building(fat)
     out = fat.add_argument_group("output")
     out.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write (default: the tool's name)")
     out.add_argument(
@@ -343,6 +327,29 @@ def _add_fat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     out.add_argument("--json", action="store_true", help="print what came of it as JSON")
     out.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     cli_workspace.add(fat)
+
+
+def _add_index(fat: argparse.ArgumentParser) -> None:
+    index = fat.add_argument_group("where wheels come from, as in pip")
+    index.add_argument("--index-url", metavar="URL")
+    index.add_argument("--extra-index-url", action="append", metavar="URL")
+    index.add_argument("--find-links", action="append", metavar="DIR|URL")
+    index.add_argument("--no-index", action="store_true", default=None)
+    index.add_argument(
+        "--level-wheels", action="append", metavar="LEVEL=DIR",
+        help="wheels for a CPU level, as v3=wheels-v3, which slices for that level prefer to others of the same "
+        "version; may be repeated",
+    )  # fmt: skip
+    index.add_argument(
+        "--accept", action="append", metavar="DISTRIBUTION",
+        help="pack a wheel although its files need more of a host than its tag claims; its slices then ask hosts for "
+        "what they need; may be repeated",
+    )  # fmt: skip
+    index.add_argument("--constraint", action="append", type=Path, metavar="FILE")
+    index.add_argument(
+        "--timeout", type=seconds, default=600.0, metavar="SECONDS",
+        help="for resolving and downloading one slice (default: 600)",
+    )  # fmt: skip
 
 
 def _add_what(fat: argparse.ArgumentParser) -> None:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packer import cli_run
+
 if TYPE_CHECKING:
     from packer.config import Config
     from packer.lock import Changes, Lock
@@ -72,6 +74,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index.add_argument("--extra-index-url", action="append", metavar="URL")
     index.add_argument("--find-links", action="append", metavar="DIR|URL")
     index.add_argument("--no-index", action="store_true", default=None)
+    cli_run.add_building(lock)
     lock.add_argument(
         "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
         help="for resolving and downloading one slice (default: 600)",

@@ -57,7 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def split(arguments: Sequence[str]) -> tuple[Sequence[str], list[str] | None]:
     """Take what follows ``--`` from the words of the command, which argparse would read."""
-    if arguments[:1] not in (["profile"], ["matrix"]) or "--" not in arguments:
+    if arguments[:1] not in (["profile"], ["matrix"], ["run"]) or "--" not in arguments:
         return arguments, None
     place = arguments.index("--")
     return arguments[:place], list(arguments[place + 1 :])

@@ -56,6 +56,9 @@ class Config:
     """``LEVEL=DIR``."""
     accept: tuple[str, ...] = ()
     """Distributions."""
+    cc: str | None = None
+    build_in: str | None = None
+    interpreter: tuple[Path, ...] = ()
     bytecode: str | None = None
     profile_run: tuple[str, ...] = ()
     profile: Path | None = None
@@ -239,6 +242,9 @@ _READERS: Mapping[str, Callable[[str, object, Path], object]] = {
     "no_index": _flag,
     "level_wheels": _assigned,
     "accept": _texts,
+    "cc": _text,
+    "build_in": _text,
+    "interpreter": _paths,
     "bytecode": _text,
     "profile_run": _texts,
     "profile": _path,

@@ -33,7 +33,7 @@ class Change:
     """What is to be another in a file."""
 
     rpath: str
-    """DT_RPATH. Never DT_RUNPATH: with it a library is no longer looked for where what loads it would."""
+    """DT_RPATH; empty: none. Never DT_RUNPATH: with it a library is no longer looked for where what loads it would."""
     needed: Mapping[str, str] = field(default_factory=dict)
     """DT_NEEDED names -> new names, in the version requirements, too."""
     soname: str = ""
@@ -42,6 +42,8 @@ class Change:
     """PT_INTERP; empty: as it is."""
     preloaded: tuple[str, ...] = ()
     """SONAMEs that come first in DT_NEEDED."""
+    dropped: frozenset[str] = frozenset()
+    """DT_NEEDED names that are no longer to be there."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ def graft(source: Path, output: Path, change: Change) -> None:
     binary = _parse(source)
     before = _said(binary)
     wanted = _Said(
-        needed=(*change.preloaded, *(change.needed.get(name, name) for name in before.needed)),
+        needed=(
+            *change.preloaded,
+            *(change.needed.get(name, name) for name in before.needed if name not in change.dropped),
+        ),
         nodes=frozenset((change.needed.get(library, library), node) for library, node in before.nodes),
         soname=change.soname or before.soname,
         rpath=change.rpath,
@@ -103,7 +108,10 @@ def _change(binary: lief.ELF.Binary, change: Change) -> None:
     binary.relocate_phdr_table(lief.ELF.Binary.PHDR_RELOC.SEGMENT_GAP)
     binary.remove(tags.RPATH)
     binary.remove(tags.RUNPATH)
-    binary.add(lief.ELF.DynamicEntryRpath(change.rpath))
+    if change.rpath:
+        binary.add(lief.ELF.DynamicEntryRpath(change.rpath))
+    for name in change.dropped:
+        binary.remove_library(name)
     if change.loader:
         binary.interpreter = change.loader
     for entry in binary.dynamic_entries:
@@ -184,6 +192,24 @@ def is_elf(path: Path) -> bool:
 def needed(path: Path) -> tuple[str, ...]:
     """Give the DT_NEEDED names of a file."""
     return _said(_parse(path)).needed
+
+
+def asked(path: Path) -> list[tuple[str, str]]:
+    """Give the symbols that a file takes from others, and the node of each; ``""`` if it has none; no weak ones."""
+    found = []
+    binary = _parse(path)
+    for symbol in binary.dynamic_symbols:
+        if symbol.shndx == 0 and symbol.binding is not lief.ELF.Symbol.BINDING.WEAK and symbol.name:
+            version = symbol.symbol_version
+            node = version.symbol_version_auxiliary if version and version.has_auxiliary_version else None
+            found.append((str(symbol.name), str(node.name) if node else ""))
+    return found
+
+
+def given(path: Path) -> frozenset[str]:
+    """Give the names of the symbols that a file defines for others."""
+    binary = _parse(path)
+    return frozenset(str(symbol.name) for symbol in binary.dynamic_symbols if symbol.exported)
 
 
 def loader(path: Path) -> str:

@@ -18,6 +18,7 @@ from packer.config import merge, read
 from packer.errors import UsageError
 from packer.pack import Bytecode, Job
 from packer.requests import Requests
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -97,7 +98,8 @@ def job_of(
         runtimes=_runtimes(config),
         trim=bool(config.trim),
         table=not config.plain_imports,
-        accept=frozenset(map(canonicalize_name, config.accept)),
+        accept=_accepted(config),
+        building=_building(config),
         project=script or next(filter(None, map(project_of, config.inputs)), home),
         beside=tuple(beside),
         lock_digest=lock.digest(config.lock) if config.lock else "",
@@ -105,6 +107,22 @@ def job_of(
         labels=moment.labels(config.label),
     )  # fmt: skip
     return job, (*selection.notes, *(locked.notes if locked else ()), *unchecked)
+
+
+def _building(config: Config) -> Building:
+    """Read how wheels are built."""
+    if config.cc not in (None, "zig", "host"):
+        raise UsageError(f"not a --cc: {config.cc!r}", hint="zig or host")
+    if config.cc and config.build_in:
+        raise UsageError("--cc and --build-in: only one of them can be: an image has its own compiler")
+    for path in config.interpreter:
+        if not path.is_file():
+            raise UsageError(f"--interpreter {path}: there is no such file", hint="name the executable itself")
+    return Building(config.cc or "", config.build_in or "", config.interpreter, _accepted(config))
+
+
+def _accepted(config: Config) -> frozenset[str]:
+    return frozenset(map(canonicalize_name, config.accept))
 
 
 def locking_of(config: Config, path: Path, old: Lock | None) -> tuple[Wanted, tuple[str, ...]]:
@@ -121,7 +139,8 @@ def locking_of(config: Config, path: Path, old: Lock | None) -> tuple[Wanted, tu
     if not (requirements or config.requirement):
         raise UsageError("nothing to lock: no requirement or project directory", hint="see packer lock --help")
     _refuse_missing_files(config)
-    return Wanted(requests_of(config, requirements, selection.targets), selection.targets, path, old), selection.notes
+    requests = requests_of(config, requirements, selection.targets)
+    return Wanted(requests, selection.targets, path, old, building=_building(config)), selection.notes
 
 
 def as_of(text: str) -> str:

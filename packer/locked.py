@@ -18,6 +18,7 @@ from packer import resolve, sources
 from packer.errors import PackError, UsageError
 from packer.files import sha256
 from packer.model import Resolution, Wheel
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from packer.model import Target
     from packer.requests import Requests
     from packer.sources import Builder
+
+_AS_NEEDED = Building()
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def take(
     cache: Path,
     progress: Callable[[str], None],
     limit: float = 600.0,
+    building: Building = _AS_NEEDED,
 ) -> tuple[Resolution, ...]:
     """Fetch what the lock has for every target, and build what it has as source; parameters as of ``resolve``.
 
@@ -66,7 +70,7 @@ def take(
         for one in asked:
             _refuse_missing(lock, target, one, found)
     directories = {target: tuple(_directories(asked, found)) for target, found in picks.items()}
-    missing = _missing(picks, cache)
+    missing = _missing(picks, cache, building)
     fetching = replace(requests, requirements=(), files=(), constraints=(), as_of=str(lock.own.get("as-of", "")))
 
     def work(target: Target, builder: Builder, run: resolve.Run) -> dict[Path, Path]:
@@ -74,9 +78,15 @@ def take(
         return {place: builder.build(place, target) for place in directories[target]}
 
     busy = [target for target in targets if missing[target] or directories[target]]
-    made = resolve.for_each(work, fetching, busy, cache=cache, progress=progress, limit=limit) if busy else ()
+    made = resolve.for_each(
+        work, fetching, busy, cache=cache, progress=progress, limit=limit, building=building
+    ) if busy else ()  # fmt: skip
     built = dict(zip(busy, made, strict=True))
-    return tuple(_resolution(lock, target, picks[target], asked, built.get(target, {}), cache) for target in targets)
+    from_source = {target: sources.built_for(target, cache, building) for target in targets}
+    return tuple(
+        _resolution(lock, target, picks[target], asked, built.get(target, {}), from_source[target], cache)
+        for target in targets
+    )
 
 
 def _read(word: str) -> _Asked:
@@ -117,12 +127,12 @@ def _directories(asked: Iterable[_Asked], picks: Iterable[Pick]) -> Iterator[Pat
     yield from dict.fromkeys([*places, *(one.directory for one in asked if one.directory)])
 
 
-def _missing(picks: Mapping[Target, Sequence[Pick]], cache: Path) -> dict[Target, list[Pick]]:
+def _missing(picks: Mapping[Target, Sequence[Pick]], cache: Path, building: Building) -> dict[Target, list[Pick]]:
     """Give the files that each target has to fetch; of a wheel that several take only the first of them has to."""
     claimed: set[str] = set()
     missing: dict[Target, list[Pick]] = {}
     for target, found in picks.items():
-        built = sources.built_for(target, cache)
+        built = sources.built_for(target, cache, building)
         missing[target] = []
         for one in found:
             there = one.sha256 in claimed if one.is_wheel else one.sha256 in built
@@ -185,10 +195,10 @@ def _failure(lock: Lock, picks: Sequence[Pick], target: Target, error: resolve.F
 
 
 def _resolution(
-    lock: Lock, target: Target, picks: Sequence[Pick], asked: Sequence[_Asked], built: Mapping[Path, Path], cache: Path
-) -> Resolution:
+    lock: Lock, target: Target, picks: Sequence[Pick], asked: Sequence[_Asked], built: Mapping[Path, Path],
+    from_source: Mapping[str, Path], cache: Path,
+) -> Resolution:  # fmt: skip
     """Put the wheels of one target together, in the order in which pip would have them."""
-    from_source = sources.built_for(target, cache)
     wheels: dict[str, Wheel] = {}
     for one in picks:
         if not one.directory:

@@ -7,7 +7,7 @@ versions: the oldest that one of them got.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from packer.files import sha256
 from packer.lock import Lock, pick
 from packer.resolve import Bounds, Choice
 from packer.targets import wheel_tags
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,7 @@ class Wanted:
     """Its versions are kept as far as they can be."""
     upgrade: frozenset[str] | None = frozenset()
     """Normalised names that are not kept; ``None``: all."""
+    building: Building = field(default_factory=Building)
 
 
 def make(
@@ -73,7 +75,9 @@ def make(
     while waiting:
         todo = [target for target in wanted.targets if target in waiting]
         try:
-            made = resolve.choose(wanted.requests, todo, bounds, cache=cache, progress=progress, limit=limit)
+            made = resolve.choose(
+                wanted.requests, todo, bounds, cache=cache, progress=progress, limit=limit, building=wanted.building
+            )
         except PackError as error:
             raise _with_reason(error, bounds, todo) from None
         choices |= dict(zip(todo, made, strict=True))

@@ -38,6 +38,7 @@ from packer.cache import Cache
 from packer.errors import PackError, UsageError
 from packer.installed import Installed, install
 from packer.model import Layer, LayerKind, Resolution, Runtime, Slice, Target, Tool, Wheel
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -113,6 +114,8 @@ class Job:
     epoch: int | None = None
     """SOURCE_DATE_EPOCH."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    building: Building = field(default_factory=Building)
+    """How wheels are built of sources."""
 
 
 @dataclass(frozen=True)
@@ -344,8 +347,13 @@ def _resolve(job: Job, progress: Progress) -> tuple[Resolution, ...]:
     if job.lock:
         from packer import locked
 
-        return locked.take(job.lock, job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
-    return resolve.resolve(job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit)
+        return locked.take(
+            job.lock, job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit,
+            building=job.building,
+        )  # fmt: skip
+    return resolve.resolve(
+        job.requests, job.targets, cache=job.cache, progress=progress.say, limit=job.limit, building=job.building
+    )
 
 
 def _install(job: Job, wheel: Wheel, progress: Progress) -> tuple[Installed, tuple[str, ...]]:

@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 _PINNED = re.compile(r"[\w.-]+(\[[^\]]*\])? *== *[\w.!+-]+( *;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *")
 """A requirement of one version (not ``==1.*``) with digests; options, URLs and other files are none."""
 
-_DECIDING = ("pipchild", "resolve", "sources", "model")
+_DECIDING = ("pipchild", "resolve", "sources", "model", "repair", "toolchain")
 """Modules of ours that have a say."""
 
 
-def recall(requests: Requests, target: Target, cache: Cache) -> Resolution | None:
-    """Give what was chosen for a target, if the wheels are still there and whole."""
-    name = _name(requests, target)
+def recall(requests: Requests, target: Target, cache: Cache, building: str = "") -> Resolution | None:
+    """Give what was chosen for a target, if the wheels are still there and whole.
+
+    :param building: how wheels are built.
+    """
+    name = _name(requests, target, building)
     kept = cache.get(name) if name else None
     if kept is None:
         return None
@@ -46,14 +49,14 @@ def recall(requests: Requests, target: Target, cache: Cache) -> Resolution | Non
     return Resolution(target, wheels) if whole else None
 
 
-def remember(requests: Requests, resolution: Resolution, cache: Cache) -> None:
+def remember(requests: Requests, resolution: Resolution, cache: Cache, building: str = "") -> None:
     """Keep what was chosen, if it is right the next time."""
-    name = _name(requests, resolution.target)
+    name = _name(requests, resolution.target, building)
     if name:
         cache.put(name, json.dumps([asdict(wheel) for wheel in resolution.wheels], default=str).encode())
 
 
-def _name(requests: Requests, target: Target) -> bytes:
+def _name(requests: Requests, target: Target, building: str) -> bytes:
     """Name what the choice depends on; empty if it may be another the next time."""
     if requests.requirements or requests.find_links or requests.preferred(target) or requests.as_of:
         return b""
@@ -62,7 +65,16 @@ def _name(requests: Requests, target: Target) -> bytes:
     if not all(map(_is_pinned, texts[: len(requests.files)])) or re.search(r"^\s*-|\$\{", constraints, re.MULTILINE):
         return b""
     tags = " ".join(map(str, wheel_tags(target)))
-    said = [_rules(), target.name, target.python.full_version, tags, *requests.index_options(), *_settings(), *texts]
+    said = [
+        _rules(),
+        building,
+        target.name,
+        target.python.full_version,
+        tags,
+        *requests.index_options(),
+        *_settings(),
+        *texts,
+    ]
     return hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).digest()
 
 

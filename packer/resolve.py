@@ -25,6 +25,7 @@ from packer.files import sha256
 from packer.model import Resolution, Target, Wheel
 from packer.sources import Builder, NoInterpreterError, keep, scratch
 from packer.targets import wheel_tags
+from packer.toolchain import Building
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,6 +40,8 @@ _T = TypeVar("_T")
 _AT_ONCE = 2
 """Targets that are resolved at the same time: pip waits for the network half of its time."""
 
+_AS_NEEDED = Building()
+
 _PYTHON = "<Python from Requires-Python>"
 """What pip calls the Python itself where it is required."""
 
@@ -50,6 +53,7 @@ def resolve(
     cache: Path,
     progress: Callable[[str], None],
     limit: float = 600.0,
+    building: Building = _AS_NEEDED,
 ) -> tuple[Resolution, ...]:
     """Choose and fetch the wheels of every target; different targets may get different versions.
 
@@ -59,10 +63,12 @@ def resolve(
     :param cache: directory that keeps what was fetched and built; made if need be.
     :param progress: gets a line now and then, never two at a time, but from several threads.
     :param limit: seconds for each run of pip and each build.
+    :param building: how wheels are built.
     :return: in the order of ``targets``.
     :raises PackError: with the reasons of every target that failed.
     """
-    return for_each(partial(_resolve_target, requests), requests, targets, cache=cache, progress=progress, limit=limit)
+    work = partial(_resolve_target, requests)
+    return for_each(work, requests, targets, cache=cache, progress=progress, limit=limit, building=building)
 
 
 @dataclass(frozen=True)
@@ -92,13 +98,14 @@ def choose(
     cache: Path,
     progress: Callable[[str], None],
     limit: float = 600.0,
+    building: Building = _AS_NEEDED,
 ) -> tuple[Choice, ...]:
     """Do as :func:`resolve`, asking pip each time, and tell of all files of the versions that were chosen."""
 
     def choose_one(target: Target, builder: Builder, run: Run) -> Choice:
         return _ask_pip(requests, target, builder, run, bounds.get(target, Bounds()), offered=True)
 
-    return for_each(choose_one, requests, targets, cache=cache, progress=progress, limit=limit)
+    return for_each(choose_one, requests, targets, cache=cache, progress=progress, limit=limit, building=building)
 
 
 def for_each(
@@ -109,6 +116,7 @@ def for_each(
     cache: Path,
     progress: Callable[[str], None],
     limit: float,
+    building: Building,
 ) -> tuple[_T, ...]:
     """Do something for every target, some at a time; the parameters are those of :func:`resolve`."""
     stop = threading.Event()
@@ -118,7 +126,7 @@ def for_each(
         with lock:
             progress(line)
 
-    run = Run(cache.resolve(), tell, limit, stop)
+    run = Run(cache.resolve(), tell, limit, stop, building)
     builder = Builder(
         run.cache,
         find_pip=partial(_find_pip, requests, run),
@@ -126,6 +134,7 @@ def for_each(
         limit=limit,
         stop=stop,
         progress=tell,
+        building=building,
         as_of=requests.as_of,
     )
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -146,6 +155,7 @@ class Run:
     progress: Callable[[str], None]
     limit: float
     stop: threading.Event
+    building: Building
 
 
 def _collect(futures: Sequence[Future[_T]]) -> tuple[_T, ...]:
@@ -168,11 +178,12 @@ def _collect(futures: Sequence[Future[_T]]) -> tuple[_T, ...]:
 def _resolve_target(requests: Requests, target: Target, builder: Builder, run: Run) -> Resolution:
     """Ask pip, unless its answer is known."""
     remembered = Cache(run.cache / "resolved")
-    known = pinned.recall(requests, target, remembered)
+    said = repr(run.building)
+    known = pinned.recall(requests, target, remembered, said)
     if known:
         return known
     chosen = _ask_pip(requests, target, builder, run).resolution
-    pinned.remember(requests, chosen, remembered)
+    pinned.remember(requests, chosen, remembered, said)
     return chosen
 
 
@@ -212,7 +223,7 @@ def _ask_pip(
                 exists = _describe(source["name"], report["files"].get(source["name"], []), target)
                 exists = "" if requests.exact else exists
                 why = f"no wheel fits {source['requirement']}, and {error}"
-                raise PackError(f"{target.name}: {why}", hint=exists) from None
+                raise PackError(f"{target.name}: {why}", hint=f"{exists}\n{error.hint}".strip()) from None
             digest = "" if path.is_dir() else sha256(path).hex()
             built[source["key"]] = pipchild.Built(wheel=str(wheel), sha256=digest)
 

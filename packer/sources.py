@@ -2,7 +2,8 @@
 
 One front end for every Python: ``pip wheel``, run by the interpreter that builds, in a version of pip that
 supports it and straight from pip's wheel, so that nothing is installed into the user's interpreters and
-build requirements are chosen by, and for, the right Python.
+build requirements are chosen by, and for, the right Python. Native code is compiled by what toolchain.py chooses, and
+made fit for its slice by repair.py.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ import json
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from packer import process
+from packer import container, process, repair, rust, toolchain, worktree
 from packer.errors import PackError
 from packer.files import sha256, sweep
-from packer.model import Target
+from packer.model import Platform, Target
 from packer.targets import wheel_tags
+from packer.toolchain import Building, Compiler
 
 _EPOCH = "315532800"
 """1980-01-01, the earliest time that a zip file can hold: SOURCE_DATE_EPOCH when the user has set none."""
@@ -45,6 +46,9 @@ _PIP_FRAME = re.compile(
     r"|^\s*(note|hint|DEPRECATION): |^\s*[^\w\s]{1,3} (\[|exit code|.* did not run )|^\s*-----|\[end of output\]$"
 )
 """Lines that pip puts around what a build says; that some command failed is always its last word."""
+
+_COMPILERS = re.compile(r"\S+:\d+:(\d+:)? (fatal )?(error|ERROR): ")
+"""How compilers begin to say what is wrong; who started them says only which command failed."""
 
 _PROBE_SECONDS = 20.0
 
@@ -120,6 +124,17 @@ def search(directories: Iterable[Path]) -> tuple[Interpreter, ...]:
     return tuple(found.values())
 
 
+def runs_here(target: Target) -> bool:
+    """Tell whether an interpreter for a target is here; only those of its version's name are asked."""
+    name = "python{}.{}{}".format(*target.python.version, "t" if target.python.free_threaded else "")
+    for path in (directory / name for directory in _directories(os.environ)):
+        found = _ask(path.resolve()) if path.exists() else None
+        same = found and (found.arch, found.libc) == (target.platform.arch, target.platform.libc)
+        if found and same and found.tag == target.python.tag:
+            return True
+    return False
+
+
 def search_one(path: Path) -> Interpreter | None:
     """Ask one executable what it is; ``None``: no CPython that runs here."""
     return _ask(path.resolve())
@@ -162,6 +177,11 @@ def _ask(path: Path) -> Interpreter | None:
         return _ask(base) if base != path else None
     if facts["implementation"] != "CPython":
         return None
+    return _interpreter((path, facts))
+
+
+def _interpreter(said: tuple[Path, Mapping[str, Any]]) -> Interpreter:
+    path, facts = said
     major, minor, micro = facts["version"]
     return Interpreter(
         path,
@@ -199,12 +219,26 @@ def fits(wheel: str, target: Target, builder: Interpreter) -> bool:
         return False
     arch, libc = target.platform.arch, target.platform.libc
     same_platform = (builder.arch, builder.libc) == (arch, libc)
-    supported = {(tag.interpreter, tag.abi) for tag in wheel_tags(target)}
+    taken = set(wheel_tags(target))
+    supported = {(tag.interpreter, tag.abi) for tag in taken}
     return any(
-        (tag.interpreter, tag.abi) in supported
-        and (tag.platform == "any" or (same_platform and tag.platform.endswith(f"_{arch}")))
+        tag in taken
+        or (
+            (tag.interpreter, tag.abi) in supported
+            and (tag.platform == "any" or (same_platform and tag.platform.endswith(f"_{arch}")))
+        )
         for tag in tags
     )
+
+
+_AS_NEEDED = Building()
+
+_PROBE_COMPILER = Compiler("probe")
+"""Whatever is there: it is only to be found out what a build gives."""
+
+_NAME_ONE = "install one, or say where it is: --interpreter PATH"
+
+_MESON_TOOLS = (("c", "cc"), ("cpp", "c++"), ("ar", "ar"))
 
 
 class NoInterpreterError(PackError):
@@ -212,7 +246,7 @@ class NoInterpreterError(PackError):
 
 
 class Builder:
-    """Builds wheels and remembers them: those of files in the cache for good, those of directories while it lives."""
+    """Builds wheels and keeps them in the cache: by the source's digest, and what else decides their bytes."""
 
     def __init__(
         self,
@@ -223,6 +257,7 @@ class Builder:
         limit: float,
         stop: threading.Event,
         progress: Callable[[str], None],
+        building: Building = _AS_NEEDED,
         as_of: str = "",
     ) -> None:
         """Build into ``cache``.
@@ -240,12 +275,15 @@ class Builder:
         self._limit = limit
         self._stop = stop
         self._progress = progress
-        self._lock = threading.Lock()
+        self._building = building
+        self._project_lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._native: set[str] = set()
         self._shared: dict[Path, Path | PackError] = {}
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
-        return built_for(target, self._cache)
+        return built_for(target, self._cache, self._building)
 
     def build(self, source: Path, target: Target) -> Path:
         """Give a wheel of a source distribution or a project directory for ``target``; it stays in the cache.
@@ -254,79 +292,193 @@ class Builder:
         :raises PackError: the build fails, or what it gives does not fit the target.
         """
         if source.is_dir():
-            with self._lock:  # builds leave traces in the directory
+            with self._project_lock:  # builds leave traces in the directory
                 return self._build_project(source, target)
-        place = self._cache / "built" / sha256(source).hex() / _place(target)
-        if not place.exists():
-            with self._workshop() as work:
-                builder = _builder(source, target)
-                _check_fits(self._build(source, target, builder, work), target, builder)
-                publish(work / "wheel", place)
-        return _only_wheel(place)
-
-    def _build_project(self, project: Path, target: Target) -> Path:
-        """Build with our own Python, once, what turns out to be pure; else for each ABI."""
-        own = _own_interpreter()
-        if project not in self._shared:
-            try:
-                self._shared[project] = self._build_and_keep(project, target, own)
-            except PackError as error:
-                self._shared[project] = error
-        shared = self._shared[project]
-        if isinstance(shared, Path) and _is_pure(shared.name) and fits(shared.name, target, own):
-            return shared
-        try:
-            builder = _builder(project, target)
-        except NoInterpreterError as error:
-            told = shared if isinstance(shared, PackError) else f"this Python makes {shared.name} of it"
-            raise NoInterpreterError(f"{error}; {told}") from None
-        wheel = self._build_and_keep(project, target, builder)
-        _check_fits(wheel, target, builder)
+        digest = sha256(source).hex()
+        lock = self._locks.setdefault(digest, threading.Lock())
+        with contextlib.nullcontext() if digest in self._native else lock:  # what is pure is built once
+            wheel = self._kept(digest, target) or self._build_and_keep(
+                source, digest, target, self._who(source, target)
+            )
+            if not _is_pure(wheel.name):
+                self._native.add(digest)
         return wheel
 
-    def _build_and_keep(self, project: Path, target: Target, builder: Interpreter) -> Path:
+    def _kept(self, digest: str, target: Target) -> Path | None:
+        return _kept(digest, target, self._cache, self._building)
+
+    def _compiler(self, target: Target) -> Compiler:
+        return toolchain.choose(target, self._building.cc)
+
+    def _build_project(self, project: Path, target: Target) -> Path:
+        """Build with our own Python, once, what turns out to be pure; else for each ABI.
+
+        What has native code by the look of it is not compiled for ourselves first, if the target's Python is here.
+        """
+        digest = worktree.digest(project)
+        kept = self._kept(digest, target)
+        if kept:
+            return kept
+        own = _own_interpreter()
+        if self._is_rust(project):
+            builder = own if rust.serves_every_python(project) else self._who(project, target)
+            return self._build_and_keep(project, digest, target, builder)
+        shared: Path | PackError | None = self._shared.get(project)
+        if shared is None and not (worktree.looks_native(project) and self._find_builder(target)):
+            try:
+                shared = self._build_and_keep(project, digest, target, own, probing=own.tag != target.python.tag)
+            except PackError as error:
+                shared = error
+            self._shared[project] = shared
+        if isinstance(shared, Path) and _serves(shared.name, target) and _is_pure(shared.name):
+            return shared
+        try:
+            builder = self._who(project, target)
+        except NoInterpreterError as error:
+            told = (
+                shared if isinstance(shared, PackError) else f"this Python makes {shared.name} of it" if shared else ""
+            )
+            raise NoInterpreterError(f"{error}; {told}" if told else str(error), error.hint) from None
+        if isinstance(shared, PackError) and builder == own:
+            raise shared
+        return self._kept(digest, target) or self._build_and_keep(project, digest, target, builder)
+
+    def _who(self, source: Path, target: Target) -> Interpreter:
+        """Choose an interpreter that can build for ``target``."""
+        found = self._find_builder(target)
+        if found is None:
+            image = self._building.image
+            here = ", ".join(sorted({one.tag for one in self._interpreters()})) or "none"
+            where = f"in {image}" if image else "here"
+            raise NoInterpreterError(
+                f"no {target.python.tag} interpreter is {where} to build {source.name} (found: {here})",
+                hint="" if image else _NAME_ONE,
+            )
+        return found
+
+    def _find_builder(self, target: Target) -> Interpreter | None:
+        named = self._named() if not self._building.image else ()
+        return interpreter_for(target, named) or interpreter_for(target, self._interpreters())
+
+    def _named(self) -> tuple[Interpreter, ...]:
+        found = [(path, search_one(path)) for path in self._building.interpreters]
+        for path, one in found:
+            if one is None:
+                raise PackError(f"--interpreter {path}: it is no CPython that runs here")
+        return tuple(one for _, one in found if one)
+
+    def _interpreters(self) -> tuple[Interpreter, ...]:
+        if self._building.image:
+            return tuple(map(_interpreter, container.interpreters(self._building.image, _PROBE)))
+        return find_interpreters()
+
+    def _build_and_keep(
+        self, source: Path, digest: str, target: Target, builder: Interpreter, *, probing: bool = False
+    ) -> Path:
+        """Build, and keep what fits; when it is only to be found out what a build gives, it need not."""
+        compiler = _PROBE_COMPILER if probing else Compiler("image") if self._building.image else self._compiler(target)
         with self._workshop() as work:
-            return keep(self._build(project, target, builder, work), self._cache)
+            wheel = self._build(source, target, builder, compiler, work)
+            if probing and not _is_pure(wheel.name):
+                return keep(wheel, self._cache)
+            builder = builder if _says_linux(wheel.name) else _as_for(builder, target)
+            if not probing:
+                _check_fits(wheel, target, builder)
+            place = (
+                self._cache / "built" / digest / (f"{builder.tag}+any" if probing else _place(target, self._building))
+            )
+            publish(work / "wheel", place)
+        return _only_wheel(place)
 
     @contextlib.contextmanager
     def _workshop(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=scratch(self._cache), prefix="build-") as work:
             yield Path(work)
 
-    def _build(self, source: Path, target: Target, builder: Interpreter, work: Path) -> Path:
+    def _build(self, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path) -> Path:
         """Run the build in ``work``, which gets a directory ``wheel`` with nothing but the wheel in it."""
         self._progress(f"{target.name}: building {source.name} with {builder.path}")
-        pip = self._pip_for(builder, target, work)
-        dated = self._as_of and not pip.is_relative_to(work) and knows_dates()
-        command = [
-            *(str(builder.path), "-E", "-s", str(pip), "wheel"),
-            *("--no-deps", "--use-pep517", "--no-input", "--disable-pip-version-check"),
-            *([f"--uploaded-prior-to={self._as_of}"] if dated else []),
-            *(*self._index_options, "--wheel-dir", str(work / "wheel"), str(source)),
-        ]
+        command, environment = (
+            self._maturin(source, target, builder, work)
+            if self._is_rust(source)
+            else self._pip(source, target, builder, compiler, work)
+        )
         done = process.run(
             command,
-            environment=_environment(work),
+            environment=environment,
             limit=self._limit,
             stop=self._stop,
             tell=lambda line: None,
             what=f"building {source.name} for {target.python.tag}",
         )
         if done.status != 0:
+            log = self._keep_log(done.lines, source, target)
             lines = [line for line in done.lines if line.strip() and not _PIP_FRAME.search(line)]
             raise PackError(
-                f"building {source.name} for {target.python.tag} failed: "
-                f"{process.last_error(lines) or lines[-1].strip()}",
-                hint="the build's last lines:\n" + "\n".join(lines[-12:]),
+                f"building {source.name} for {target.python.tag} failed: {_reason(lines)}",
+                hint="the build's last lines:\n" + "\n".join(lines[-12:]) + f"\nthe whole log: {log}",
             )
-        wheel = _only_wheel(work / "wheel")
-        _settle(wheel)
+        made = _only_wheel(work / "wheel")
+        wheel = rust.for_python2(made, target) if self._is_rust(source) else made
+        wheel = self._repaired(wheel, source, target, builder, compiler, work)
         if parse_wheel_filename(wheel.name)[0] == "unknown":  # what setuptools before 61 makes of a [project] table
             raise PackError(
                 f"building {source.name} for {target.python.tag} failed: its build back end does not know its name",
                 hint=f"setuptools for {target.python.tag} may not read [project] yet: it needs setup.cfg or setup.py",
             )
         return wheel
+
+    def _is_rust(self, source: Path) -> bool:
+        return not self._building.image and source.is_dir() and rust.is_project(source)
+
+    def _maturin(
+        self, project: Path, target: Target, builder: Interpreter, work: Path
+    ) -> tuple[Sequence[str], dict[str, str]]:
+        command = rust.command(project, target, builder.path, work / "wheel", self._cache)
+        return command.words, _environment(work) | command.variables
+
+    def _pip(
+        self, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path
+    ) -> tuple[Sequence[str], dict[str, str]]:
+        place = source
+        if source.is_dir() and (builder.version < (3, 8) or self._building.image):
+            place = worktree.copy(source, work / "source")  # old setuptools leaves its objects for the next compiler
+        pip = self._pip_for(builder, target, work)
+        dated = self._as_of and not pip.is_relative_to(work) and knows_dates()
+        command = [
+            *(str(builder.path), "-E", "-s", str(pip), "wheel"),
+            *("--no-deps", "--use-pep517", "--no-input", "--disable-pip-version-check", *_cross(place, target, work)),
+            *([f"--uploaded-prior-to={self._as_of}"] if dated else []),
+            *(*self._index_options, "--wheel-dir", str(work / "wheel"), str(place)),
+        ]
+        environment = _environment(work) | toolchain.environment(compiler, target, work, self._cache)
+        if not self._building.image:
+            return command, environment
+        shown = [place, pip]
+        return container.command(self._building.image, command, environment, work, shown), process.clean_environment()
+
+    def _keep_log(self, lines: Iterable[str], source: Path, target: Target) -> Path:
+        log = self._cache / "logs" / f"{source.name}-{target.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        return log
+
+    def _repaired(
+        self, wheel: Path, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path
+    ) -> Path:
+        if compiler == _PROBE_COMPILER:
+            return repair.settle(wheel)
+        image = self._building.image
+        made = repair.Made(
+            source.name,
+            target,
+            Platform(builder.libc, (0, 0), builder.arch),
+            tuple if image else functools.partial(repair.python_files, builder.path),
+            compiler,
+            self._building.accept,
+            container.finder(image, target.platform, work) if image else repair.finder(target.platform),
+        )
+        return repair.repair(wheel, work, made)
 
     def _pip_for(self, builder: Interpreter, target: Target, work: Path) -> Path:
         """Give a directory that ``builder`` can run as pip: our own pip's where its Python is not too old for that."""
@@ -342,19 +494,15 @@ class Builder:
         return unpacked / "pip"
 
 
+def _reason(lines: Sequence[str]) -> str:
+    """Give the line that most likely says why a build failed."""
+    compiler = next((line.strip() for line in lines if _COMPILERS.match(line.strip())), "")
+    return compiler or process.last_error(lines) or (lines[-1].strip() if lines else "it said nothing")
+
+
 def knows_dates() -> bool:
     """Tell whether our own pip can leave out what was uploaded later than a time."""
     return Version(importlib.metadata.version("pip")) >= Version("26.0")
-
-
-def _builder(source: Path, target: Target) -> Interpreter:
-    """Choose an interpreter that can build for ``target``."""
-    interpreters = find_interpreters()
-    found = interpreter_for(target, interpreters)
-    if found is None:
-        here = ", ".join(sorted({one.tag for one in interpreters})) or "none"
-        raise NoInterpreterError(f"no {target.python.tag} interpreter is here to build {source.name} (found: {here})")
-    return found
 
 
 def _own_interpreter() -> Interpreter:
@@ -374,15 +522,68 @@ def _check_fits(wheel: Path, target: Target, builder: Interpreter) -> None:
         raise PackError(f"{wheel.name}, built with {builder.path}, does not fit {target.name}")
 
 
-def built_for(target: Target, cache: Path) -> dict[str, Path]:
+def built_for(target: Target, cache: Path, building: Building) -> dict[str, Path]:
     """Give the wheels built for ``target`` in a cache, by the SHA-256 of the source distribution."""
-    wheels = (cache / "built").glob(f"*/{_place(target)}/*.whl")
-    return {wheel.parent.parent.name: wheel for wheel in wheels}
+    found = {place.name: _kept(place.name, target, cache, building) for place in (cache / "built").glob("*")}
+    return {digest: wheel for digest, wheel in found.items() if wheel}
 
 
-def _place(target: Target) -> str:
-    """Name the directory for wheels built for ``target`` from one file: the policy plays no part in a build."""
-    return f"{target.python.tag}-{target.platform.arch}-{target.platform.libc}"
+def _kept(digest: str, target: Target, cache: Path, building: Building) -> Path | None:
+    """Find a wheel that was built before: for this very target, for any, or by one that fits (abi3)."""
+    built = cache / "built" / digest
+    places = sorted(built.iterdir()) if built.is_dir() else []
+    own, same = _place(target, building), f"+{_made_by(target, building)}"
+    for place in sorted(places, key=lambda place: place.name != own):
+        for wheel in place.glob("*.whl"):
+            serves = place.name == own or place.name.endswith(same) or _is_pure(wheel.name)
+            if serves and _serves(wheel.name, target):
+                return wheel
+    return None
+
+
+def _place(target: Target, building: Building) -> str:
+    """Name the directory for wheels built for ``target`` from one source."""
+    return f"{target.python.tag}+{_made_by(target, building)}"
+
+
+def _made_by(target: Target, building: Building) -> str:
+    if building.image:
+        return f"{target.platform.name}+image-{container.key(building.image)}"
+    try:
+        return f"{target.platform.name}+{toolchain.choose(target, building.cc).key}"
+    except PackError:  # told when something is to be built
+        return target.platform.name
+
+
+def _serves(wheel: str, target: Target) -> bool:
+    """Tell whether a wheel from the cache, made for the platform of ``target``, is also for its Python."""
+    pairs = {(tag.interpreter, tag.abi) for tag in wheel_tags(target)}
+    return any((tag.interpreter, tag.abi) in pairs for tag in parse_wheel_filename(wheel)[3])
+
+
+def _says_linux(wheel: str) -> bool:
+    """Tell whether a wheel's tag is as its build back end wrote it."""
+    return any(tag.platform.startswith("linux_") for tag in parse_wheel_filename(wheel)[3])
+
+
+def _as_for(builder: Interpreter, target: Target) -> Interpreter:
+    """What was made for a platform counts as made there."""
+    return replace(builder, arch=target.platform.arch, libc=target.platform.libc)
+
+
+def _cross(place: Path, target: Target, work: Path) -> list[str]:
+    """Tell meson-python that what it compiles does not run here; others need not know."""
+    here = toolchain.machine()
+    if (here.arch, here.libc) == (target.platform.arch, target.platform.libc) or not worktree.is_meson(place):
+        return []
+    file = work / "cross.ini"
+    arch = target.platform.arch
+    file.write_text(
+        f"[host_machine]\nsystem = 'linux'\ncpu_family = '{arch}'\ncpu = '{arch}'\nendian = 'little'\n"
+        f"[binaries]\n" + "".join(f"{name} = '{work}/toolchain/{tool}'\n" for name, tool in _MESON_TOOLS),
+        "utf-8",
+    )
+    return [f"--config-settings=setup-args=--cross-file={file}"]
 
 
 def _environment(work: Path) -> dict[str, str]:
@@ -395,22 +596,6 @@ def _environment(work: Path) -> dict[str, str]:
     environment.setdefault("SOURCE_DATE_EPOCH", _EPOCH)
     environment.update(TMPDIR=str(work), LC_ALL="C.UTF-8", PIP_REQUIRE_VIRTUALENV="0", DIST_EXTRA_CONFIG=str(settings))
     return environment
-
-
-def _settle(wheel: Path) -> None:
-    """Write a wheel anew, so that its bytes depend on its files alone: not on times, masks or who was first."""
-    settled = wheel.parent.with_name("settled")
-    try:
-        with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(settled, "w") as new:
-            for item in sorted(old.infolist(), key=lambda item: item.filename):
-                entry = zipfile.ZipInfo(item.filename)
-                mode = 0o755 if item.external_attr >> 16 & 0o100 else 0o644
-                entry.external_attr = (stat.S_IFREG | mode) << 16
-                if not item.is_dir():
-                    new.writestr(entry, old.read(item))
-    except (zipfile.BadZipFile, zlib.error):
-        return  # whoever installs it says what is wrong
-    settled.replace(wheel)
 
 
 def _only_wheel(directory: Path) -> Path:

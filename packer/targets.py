@@ -121,6 +121,12 @@ def target_of(name: str) -> Target:
     return Target(word.python, word.platforms[0])
 
 
+def python_tag(word: str) -> str:
+    """Give the Python tag that a word means: ``cp27`` is ``cp27mu``; the word itself if it is none."""
+    known = _known_pythons()
+    return known[word].tag if word in known else word
+
+
 def platforms_of(tag: str) -> list[Platform]:
     """Give the platform that a wheel's platform tag names; none for ``any`` and ``linux_x86_64``: no libc is named."""
     policy, arch, _ = _split_architecture(tag)

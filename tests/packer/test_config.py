@@ -122,7 +122,7 @@ def test_a_mistake_names_file_key_and_what_is_right(text: str, message: str, hin
         read(project(tmp_path, f"[tool.packer]\n{text}\n"))
     assert str(error.value) == f"{tmp_path}/pyproject.toml: {message}"
     if hint is None:
-        assert error.value.hint.startswith("known are abis, accept, arch, bundle, bytecode, console-script, ")
+        assert error.value.hint.startswith("known are abis, accept, arch, build-in, bundle, bytecode, cc, ")
     else:
         assert error.value.hint == hint
 

@@ -208,7 +208,9 @@ class TestSourceDistributions:
             "cp39-manylinux_2_17_x86_64: no wheel fits app>1, and no cp39 interpreter is here "
             "to build app-2.0.tar.gz (found: cp36m)"
         )
-        assert caught.value.hint == "app 2.0 has wheels for cp39 on manylinux_2_28_x86_64"
+        assert caught.value.hint == (
+            "app 2.0 has wheels for cp39 on manylinux_2_28_x86_64\ninstall one, or say where it is: --interpreter PATH"
+        )
 
     def test_a_build_that_fails_says_why(self, shelf: Path, tmp_path: Path) -> None:
         project = index.project(tmp_path / "project", "app", backend="raise RuntimeError('no luck today')\n")

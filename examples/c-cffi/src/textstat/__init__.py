@@ -1,0 +1,1 @@
+"""Counts lines and words of files: the work is done by C."""

@@ -1,0 +1,173 @@
+"""Projects in Rust that maturin builds: the command that makes a wheel for a target, and what is missing for it.
+
+One wheel of a cffi project serves every Python, and so does one of a program (``bin``); one of pyo3 serves the Python
+that it was built for, or with ``abi3`` all from a version on. maturin knows which it is, and writes the wheel's tags.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.metadata import parse_email
+from packaging.specifiers import SpecifierSet
+
+from packer.errors import PackError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from packer.model import Platform, Target
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a wheel is made."""
+
+    words: tuple[str, ...]
+    variables: dict[str, str]
+    """To add to the environment."""
+
+
+def is_project(source: Path) -> bool:
+    """Tell whether maturin builds a directory; what cannot be read is left to whoever builds it to complain of."""
+    system = _read(source / "pyproject.toml").get("build-system", {})
+    return bool(system.get("build-backend") == "maturin")
+
+
+def serves_every_python(project: Path) -> bool:
+    """Tell whether no part of a project is compiled for one version of Python."""
+    said = _read(project / "pyproject.toml").get("tool", {}).get("maturin", {}).get("bindings")
+    crates = _read(project / "Cargo.toml").get("dependencies", {})
+    return said in ("cffi", "bin") or (said is None and not {"pyo3", "pyo3-ffi"} & set(crates))
+
+
+def command(project: Path, target: Target, interpreter: Path, wheels: Path, cache: Path) -> Command:
+    """Give the command that makes the wheel for a target.
+
+    :param interpreter: of the target's ABI; not asked for where the wheel serves every Python.
+    :param wheels: the directory to put it into.
+    :param cache: what cargo compiles is kept here, for the next time.
+    :raises PackError: if something is not installed that it takes; says what to install.
+    """
+    if shutil.which("cargo") is None:
+        raise PackError(
+            f"building {project.name} takes Rust, and there is no cargo on PATH",
+            hint="install Rust, from https://rustup.rs or as a package: apt-get install cargo",
+        )
+    own = Path(sys.executable)
+    path = os.pathsep.join([str(own.parent), os.environ.get("PATH", os.defpath)])
+    maturin = shutil.which("maturin", path=path)
+    if maturin is None:
+        raise PackError(
+            f"building {project.name} takes maturin, which is not installed",
+            hint="it comes with pip install 'fatpar[rust]'",
+        )
+    words = [
+        *(maturin, "build", "--release", "--out", str(wheels)),
+        *("--manifest-path", str(project / "Cargo.toml"), "--compatibility", target.platform.policy),
+        *("--interpreter", str(own if serves_every_python(project) else interpreter)),
+    ]
+    if (project / "Cargo.lock").exists():
+        words.append("--locked")
+    if _is_foreign(target.platform):
+        words += ["--target", _triple(target.platform)]
+    if _takes_zig(target.platform):
+        words.append("--zig")
+        _require_zig(project, target.platform)
+    kept = hashlib.sha256(os.fsencode(project.resolve())).hexdigest()[:16]
+    # on PATH, since maturin asks the python3 there for zig
+    return Command(tuple(words), {"CARGO_TARGET_DIR": str(cache / "cargo" / kept), "PATH": path})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_foreign(wanted: Platform) -> bool:
+    return wanted.arch != platform.machine() or wanted.libc == "musl" or _own_glibc() == (0, 0)
+
+
+def _own_glibc() -> tuple[int, int]:
+    """This machine's glibc; (0, 0) if it has another C library."""
+    name, version = platform.libc_ver()
+    if name != "glibc":
+        return 0, 0
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _triple(wanted: Platform) -> str:
+    return f"{wanted.arch}-unknown-linux-{'gnu' if wanted.libc == 'glibc' else 'musl'}"
+
+
+def _takes_zig(wanted: Platform) -> bool:
+    """Tell whether this machine's linker would make something that is too new, or for another machine."""
+    return _is_foreign(wanted) or _own_glibc() > wanted.version
+
+
+def _require_zig(project: Path, wanted: Platform) -> None:
+    if importlib.util.find_spec("ziglang") is not None or shutil.which("zig"):
+        return
+    glibc = ".".join(map(str, _own_glibc()))
+    why = (
+        f"{wanted.tag} is for another machine or C library"
+        if _is_foreign(wanted)
+        else f"this machine's glibc is {glibc}, and {wanted.policy} promises {wanted.version[0]}.{wanted.version[1]}"
+    )
+    raise PackError(
+        f"building {project.name} takes a linker for {wanted.tag}: {why}", hint="zig is one: pip install ziglang"
+    )
+
+
+def for_python2(wheel: Path, target: Target) -> Path:
+    """Let a wheel that serves every Python 3 serve 2.7, too, if its project says that it does.
+
+    maturin tags it ``py3``, and knows nothing of 2.7; what it puts in, bindings of cffi, runs there.
+
+    :return: the wheel, under the name of its new tag, or as it was.
+    """
+    name = wheel.name.replace("-py3-none-", "-py2.py3-none-")
+    if target.python.version[0] != 2 or name == wheel.name:
+        return wheel
+    made = wheel.with_name(name)
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(made, "w") as new:
+        files = {item.filename: old.read(item) for item in old.infolist()}
+        info = next(path.rpartition("/")[0] for path in files if path.endswith(".dist-info/WHEEL"))
+        wanted = parse_email(files[f"{info}/METADATA"])[0].get("requires_python", "")
+        if not SpecifierSet(wanted).contains(target.python.full_version):
+            return wheel
+        tags = b"".join(
+            line + (line.replace(b"Tag: py3-", b"Tag: py2-") if line.startswith(b"Tag: py3-") else b"")
+            for line in files[f"{info}/WHEEL"].splitlines(keepends=True)
+        )
+        files[f"{info}/RECORD"] = _recorded(files[f"{info}/RECORD"], f"{info}/WHEEL", tags)
+        files[f"{info}/WHEEL"] = tags
+        for item in old.infolist():
+            new.writestr(item, files[item.filename])
+    wheel.unlink()
+    return made
+
+
+def _recorded(record: bytes, path: str, content: bytes) -> bytes:
+    """RECORD with another content of one file."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+    lines = record.decode("utf-8").splitlines()
+    return "".join(
+        f"{path},sha256={digest},{len(content)}\n" if line.startswith(f"{path},") else f"{line}\n" for line in lines
+    ).encode()
