@@ -66,3 +66,14 @@ def test_so_it_does_with_several_threads(tmp_path: Path) -> None:
     print(f"first, threads, seed {SEED}:\n{launches.table(found)}")
     assert {"killed", "ran"} <= {how for _, _, how in found}
     assert sum(number for (_, _, how), number in found.items() if how != "missed") >= 30
+
+
+def test_a_copied_interpreter_that_cannot_be_looked_at_names_no_view(tmp_path: Path) -> None:
+    """Its size and time are part of the name: without them a later interpreter would be taken for this one."""
+    with launches.benches(tmp_path / "copied", "bullseye", "cp27mu") as benches:
+        found = launches.every(
+            benches,
+            launches.SCENARIOS["bytecode"],
+            lambda every: [case for case in every if (case.call, case.fault) == ("stat", "EIO")],
+        )
+    assert {"ran", "125"} <= {how for _, _, how in found}
