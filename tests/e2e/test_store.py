@@ -278,14 +278,16 @@ def test_launchers_are_listed_and_counted(place: Place, launcher: Path) -> None:
     assert text.startswith(f"{place.root}/store: {layers + one['size']:,} bytes\n")
 
 
+def become_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("time")
+
+
 LAUNCHER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "written-to": (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "launcher has the wrong digest"),
     "touched": (lambda path: os.utime(path), "its time is not that of the file time beside it"),
     "mode": (lambda path: path.chmod(0o755), "it is no file with mode 0555"),
-    "another": (
-        lambda path: [path.unlink(), path.symlink_to("time")],
-        "open it: Too many levels of symbolic links",
-    ),
+    "link": (become_link, "open it: Too many levels of symbolic links"),
     "time": (lambda path: os.utime(path.with_name("time")), "the file time beside it is not as it was made"),
 }
 
