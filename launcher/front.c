@@ -25,11 +25,11 @@ static const uint8_t mark[LAUNCHER_MARK_SIZE] = {0x89, 'f', 'p', 'l', 'n', 'c', 
 /* one has 240 KB */
 enum { MAX_LAUNCHER = 1 << 24 };
 
-/* launchers of other releases are removed when nobody has put them there for so long */
-enum { DAY = 24 * 3600, KEPT_DAYS = 30 };
+enum { DAY = 24 * 3600 };
 
-/* the time of every file in a store: 1980-01-01 */
-static const struct timespec epoch[2] = {{.tv_sec = 315532800}, {.tv_sec = 315532800}};
+/* when it was last used, and the time of every file in a store: 1980-01-01 */
+enum { EPOCH = 315532800 };
+static const struct timespec made[2] = {{.tv_nsec = UTIME_NOW}, {.tv_sec = EPOCH}};
 
 #define TEMPORARY ".tmp-"
 
@@ -123,6 +123,17 @@ forgetchildren(void)
 		sigaction(SIGCHLD, &action, NULL);
 }
 
+/* twice a day at most: whoever prunes spares what was used within a whole one. The kernel does it where it is not told not to */
+static void
+noteuse(int fd)
+{
+	const struct timespec now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && (st.st_atime + DAY / 2 < time(NULL) || st.st_atime > time(NULL) + DAY / 2))
+		futimens(fd, now);
+}
+
 int
 frontbegin(struct front *front, int fd, int *argc, char ***argv, struct fault *fault)
 {
@@ -141,6 +152,8 @@ frontbegin(struct front *front, int fd, int *argc, char ***argv, struct fault *f
 	front->launcher = fd;
 	*argc -= 2;
 	*argv += 2;
+	if (!front->unkept)
+		noteuse(fd);
 	archive = selfopenpath((*argv)[0], fault);
 	if (archive >= 0)
 		closescript(fd, archive);
@@ -161,7 +174,7 @@ writelauncher(int dir, const char *name, const void *bytes, size_t size, mode_t 
 	 * On disk before it has its name: the front takes one that is there, after a crash of the host, too. That its time is
 	 * the store's tells the front that nobody has written to it since.
 	 */
-	failed = writeall(fd, bytes, size) < 0 || fchmod(fd, mode) < 0 || futimens(fd, epoch) < 0 || fsync(fd) < 0;
+	failed = writeall(fd, bytes, size) < 0 || fchmod(fd, mode) < 0 || futimens(fd, made) < 0 || fsync(fd) < 0;
 	if (close(fd) < 0 || failed || renameat(dir, temporary, dir, name) < 0) {
 		unlinkat(dir, temporary, 0);
 		return -1;
@@ -169,25 +182,54 @@ writelauncher(int dir, const char *name, const void *bytes, size_t size, mode_t 
 	return 0;
 }
 
-/* what killed launches left behind, and launchers of releases that nobody has packed with lately */
-static void
-sweep(int launchers, const char *kept)
+int
+launchersopen(const struct store *store)
 {
-	int fd = openat(launchers, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return store->fd < 0 ? -1 : openat(store->fd, "launchers", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+void
+launcherssweep(int launchers)
+{
+	int fd = launchers < 0 ? -1 : openat(launchers, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	time_t now = time(NULL);
 	struct dirent *d;
 	struct stat st;
-	int days;
 
-	while (dir && (d = readdir(dir))) {
-		days = strncmp(d->d_name, TEMPORARY, sizeof(TEMPORARY) - 1) == 0 ? 1 : KEPT_DAYS;
-		if (strcmp(d->d_name, kept) != 0 && fstatat(launchers, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    S_ISREG(st.st_mode) && st.st_ctime + (time_t)days * DAY < now)
+	while (dir && (d = readdir(dir)))
+		if (strncmp(d->d_name, TEMPORARY, sizeof(TEMPORARY) - 1) == 0 &&
+		    fstatat(launchers, d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+		    st.st_ctime + DAY < time(NULL))
 			unlinkat(launchers, d->d_name, 0);
-	}
 	if (dir)
 		closedir(dir);
+}
+
+int
+launchersound(int launchers, const char *name, struct fault *fault)
+{
+	int fd CLEANUP(closefd) = -1;
+	struct stat st, mark_of;
+
+	if (fstatat(launchers, "time", &mark_of, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(mark_of.st_mode) || mark_of.st_mtime != EPOCH)
+		return fail(fault, STATUS_LAUNCHER, "the file time beside it is not as it was made");
+	/* to be read is not to be used; only its owner may say so */
+	fd = openat(launchers, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOATIME);
+	if (fd < 0 && errno == EPERM)
+		fd = openat(launchers, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return fail(fault, STATUS_LAUNCHER, "open it:");
+	if (!S_ISREG(st.st_mode) || (st.st_mode & 07777) != 0555)
+		return fail(fault, STATUS_LAUNCHER, "it is no file with mode 0555");
+	if (frontcheck(fd, name, fault) < 0)
+		return -1;
+	return st.st_mtime == EPOCH ? 0 : fail(fault, STATUS_LAUNCHER, "its time is not that of the file time beside it");
+}
+
+int
+launcherremove(int launchers, const char *name)
+{
+	return unlinkat(launchers, name, 0);
 }
 
 void
@@ -205,9 +247,9 @@ frontkeep(const struct stores *stores, int fd, uint64_t offset, uint64_t size)
 		return;
 	mask = umask(0);
 	if (mkdirat(store->fd, "launchers", 0755) == 0 || errno == EEXIST)
-		dir = openat(store->fd, "launchers", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		dir = launchersopen(store);
 	if (dir >= 0 && fstat(dir, &st) == 0 && !distrust(&st)) {
-		sweep(dir, hex);
+		launcherssweep(dir);
 		/* what its time is compared with stands first: a launcher without it is not taken */
 		if (writelauncher(dir, "time", "", 0, 0444) == 0)
 			writelauncher(dir, hex, bytes, size, 0555);

@@ -5,6 +5,7 @@
 
 struct archive;
 struct fault;
+struct store;
 struct stores;
 
 struct front {
@@ -29,3 +30,15 @@ void frontkeep(const struct stores *, int fd, uint64_t offset, uint64_t size);
 
 /* the same for the launcher of this machine in an archive that has several */
 void frontinstall(const struct archive *, const struct stores *);
+
+/* The directory of those that a store keeps, or -1. A launcher's access time is when it was last used, its name its digest. */
+int launchersopen(const struct store *);
+
+/* whether one is as it was made, and would be taken by a front: 0, or -1 with the fault */
+int launchersound(int launchers, const char *name, struct fault *);
+
+/* 0, or -1 with errno; what executes it goes on */
+int launcherremove(int launchers, const char *name);
+
+/* remove what killed launches left behind a day ago */
+void launcherssweep(int launchers);

@@ -267,7 +267,8 @@ prepare(struct archive *ar, struct stores *stores, const char *boot, struct plan
 	w.slice = &ar->slices[w.sel->slice];
 	w.verdict = &w.sel->verdicts[w.sel->slice];
 	w.places.layers = xcalloc(ar->layer_count, sizeof(*w.places.layers));
-	viewname(ar, w.sel->slice, &w.host, w.verdict, w.view);
+	if (viewname(ar, w.sel->slice, &w.host, w.verdict, w.view, fault) < 0)
+		return -1;
 	/* modes in the store are what we say, whatever the user's mask; it is the application's again afterwards */
 	mask = umask(0);
 	store = makeready(&w, fault);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "fatpar.h"
 #include "about.h"
+#include "front.h"
 #include "object.h"
 #include "prune.h"
 #include "store.h"
@@ -45,6 +46,14 @@ struct whole {
 	uint32_t count;
 };
 
+/* a launcher that the store keeps for fronts */
+struct kept {
+	char name[2 * DIGEST_SIZE + 1];
+	uint64_t size;
+	time_t used;
+	const struct use *use;
+};
+
 struct contents {
 	struct store *store;
 	time_t now;
@@ -53,6 +62,9 @@ struct contents {
 	uint32_t part_count;
 	struct whole *wholes;   /* the longest unused first */
 	uint32_t whole_count;
+	int launchers;          /* the directory of those, or -1 */
+	struct kept *kept;
+	uint32_t kept_count;
 	uint64_t size;
 	int unknown;            /* a view does not say what it leads to: layers stay */
 	int dry;
@@ -168,6 +180,42 @@ readabout(struct contents *c, struct whole *w)
 	return about ? 0 : -1;
 }
 
+static int
+lookatkept(const struct contents *c, struct kept *k)
+{
+	struct stat st;
+
+	if (fstatat(c->launchers, k->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -1;
+	k->size = (uint64_t)st.st_size;
+	k->used = st.st_atime;
+	return 0;
+}
+
+static void
+readkept(struct contents *c)
+{
+	const struct timespec today[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+	char **names;
+	uint32_t i;
+
+	c->launchers = launchersopen(c->store);
+	if (c->launchers < 0)
+		return;
+	names = listnames(c->launchers, 2 * DIGEST_SIZE, &c->kept_count);
+	c->kept = xcalloc(c->kept_count + 1, sizeof(*c->kept));
+	for (i = 0; i < c->kept_count; i++) {
+		strcpy(c->kept[i].name, names[i]);
+		if (lookatkept(c, &c->kept[i]) < 0)
+			c->kept[i].used = c->now;
+		/* as of a clock that was wrong */
+		if (c->kept[i].used > c->now + DAY)
+			utimensat(c->launchers, c->kept[i].name, today, AT_SYMLINK_NOFOLLOW);
+		free(names[i]);
+	}
+	free(names);
+}
+
 static void
 leaveout(struct contents *c, const struct whole *w)
 {
@@ -228,6 +276,13 @@ isbeyond(const struct contents *c, const struct whole *w, const struct limits *l
 	return !w->spared && (w->used + (time_t)limits->days * DAY < c->now || (!c->unknown && c->size > limits->size));
 }
 
+/* whether nobody started anything with a launcher for long; it is not asked what for: it is taken out of an archive again */
+static int
+isidle(const struct contents *c, const struct kept *k, const struct limits *limits)
+{
+	return !k->use && k->used + (time_t)limits->days * DAY < c->now && k->used + DAY < c->now && k->used + DAY < c->hidden;
+}
+
 /* whether anything may go, for all that is known before the processes are looked at, which takes longer */
 static int
 isworth(const struct contents *c, const struct limits *limits)
@@ -239,6 +294,9 @@ isworth(const struct contents *c, const struct limits *limits)
 			return 1;
 	for (i = 0; i < c->whole_count; i++)
 		if (isbeyond(c, &c->wholes[i], limits))
+			return 1;
+	for (i = 0; i < c->kept_count; i++)
+		if (isidle(c, &c->kept[i], limits))
 			return 1;
 	return 0;
 }
@@ -253,6 +311,8 @@ noteuses(struct contents *c, const struct uses *uses)
 	c->hidden = uses->hidden;
 	for (i = 0; i < c->part_count; i++)
 		c->parts[i].use = usesfind(uses, c->parts[i].name);
+	for (i = 0; i < c->kept_count; i++)
+		c->kept[i].use = usesfind(uses, c->kept[i].name);
 	for (i = 0; i < c->whole_count; i++) {
 		w = &c->wholes[i];
 		w->spared |= usesfind(uses, w->name) != NULL || w->used + DAY > c->hidden;
@@ -261,19 +321,36 @@ noteuses(struct contents *c, const struct uses *uses)
 	}
 }
 
+static void
+tell(struct contents *c, const char *kind, const char *name)
+{
+	char *list = xasprintf("%s%s %s\n", c->out->list, kind, name);
+
+	free(c->out->list);
+	c->out->list = list;
+}
+
 /* move an object away unless it was used a moment ago, and tell; 0: it is gone, or would be */
 static int
 removeone(struct contents *c, int parent, const char *kind, const char *name, time_t used)
 {
-	char *list;
-
 	/* a launch says that it uses a view before it does: what has not changed after all processes were looked at is unused */
 	if (lastused(parent, name) != used || (!c->dry && objectremove(parent, name) < 0))
 		return -1;
-	list = xasprintf("%s%s %s\n", c->out->list, kind, name);
-	free(c->out->list);
-	c->out->list = list;
+	tell(c, kind, name);
 	return 0;
+}
+
+static void
+removekept(struct contents *c, const struct kept *k)
+{
+	struct kept now = *k;
+
+	if (lookatkept(c, &now) < 0 || now.used != k->used || (!c->dry && launcherremove(c->launchers, k->name) < 0))
+		return;
+	tell(c, "launcher", k->name);
+	c->out->launchers++;
+	c->out->size += k->size;
 }
 
 static void
@@ -312,6 +389,8 @@ freecontents(struct contents *c)
 		free(c->wholes[i].parts);
 	free(c->wholes);
 	free(c->parts);
+	free(c->kept);
+	closefd(&c->launchers);
 }
 
 static uint32_t
@@ -333,6 +412,7 @@ prune(struct store *s, const struct limits *limits, int installed, int dry, stru
 	*out = (struct pruned){.list = xstrdup("")};
 	readparts(&c);
 	readwholes(&c, installed);
+	readkept(&c);
 	if (isworth(&c, limits) && (failed = usesread(&uses, ownerof(s))) == 0) {
 		noteuses(&c, &uses);
 		for (i = 0; i < c.part_count; i++)
@@ -340,6 +420,9 @@ prune(struct store *s, const struct limits *limits, int installed, int dry, stru
 		for (i = 0; i < c.whole_count; i++)
 			if (isbeyond(&c, &c.wholes[i], limits))
 				removewhole(&c, &c.wholes[i]);
+		for (i = 0; i < c.kept_count; i++)
+			if (isidle(&c, &c.kept[i], limits))
+				removekept(&c, &c.kept[i]);
 	}
 	freecontents(&c);
 	usesfree(&uses);

@@ -1,4 +1,4 @@
-/* what keeps a store small: views that nobody started for long go, and the layers that no view leads to any more */
+/* what keeps a store small: views that nobody started for long go, the layers that no view leads to any more, and launchers that no front starts */
 
 /* more days are these many */
 #define MOST_DAYS 36500
@@ -13,8 +13,9 @@ struct limits {
 struct pruned {
 	uint32_t views;
 	uint32_t layers;
-	uint64_t size;          /* bytes of those layers */
-	char *list;             /* a line for each: "view" or "layer", and its name. From malloc */
+	uint32_t launchers;
+	uint64_t size;          /* bytes of those layers and launchers */
+	char *list;             /* a line for each: "view", "layer" or "launcher", and its name. From malloc */
 };
 
 /* a store's: what its file limits says, else the defaults */

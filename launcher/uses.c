@@ -12,7 +12,7 @@
 #include "uses.h"
 #include "util.h"
 
-static const char VIEWS[] = "/v1/views/", LAYERS[] = "/v1/layers/";
+static const char VIEWS[] = "/v1/views/", LAYERS[] = "/v1/layers/", LAUNCHERS[] = "/v1/launchers/";
 
 /* hexadecimal digits of a view's name and a layer's */
 enum { VIEW_DIGITS = 32, LAYER_DIGITS = 2 * DIGEST_SIZE };
@@ -64,14 +64,14 @@ readtext(int directory, const char *path)
 	return text;
 }
 
-/* all layers that a text names by their paths */
+/* all layers, or launchers, that a text names by their paths */
 static void
-addlayersof(struct uses *u, uint32_t first, const char *text)
+addnamesof(struct uses *u, uint32_t first, const char *text, const char *directory)
 {
 	const char *s = text;
 
-	while ((s = strstr(s, LAYERS))) {
-		s += strlen(LAYERS);
+	while ((s = strstr(s, directory))) {
+		s += strlen(directory);
 		adduse(u, first, s, LAYER_DIGITS);
 	}
 }
@@ -151,10 +151,15 @@ addprocess(struct uses *u, int proc, const char *pid, uint32_t owner)
 	if (maps)
 		addviewsof(u, first, maps);
 	views = u->count > first;
-	if (cmdline)
-		addlayersof(u, first, cmdline);
-	if (maps)
-		addlayersof(u, first, maps);
+	if (cmdline) {
+		addnamesof(u, first, cmdline, LAYERS);
+		/* its own mapping is a copy soon, and without a name */
+		addnamesof(u, first, cmdline, LAUNCHERS);
+	}
+	if (maps) {
+		addnamesof(u, first, maps, LAYERS);
+		addnamesof(u, first, maps, LAUNCHERS);
+	}
 	for (i = first; i < u->count; i++)
 		u->list[i].lone = !views;
 }

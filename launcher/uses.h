@@ -1,7 +1,7 @@
-/* which views and layers running processes use */
+/* which views, layers and launchers running processes use */
 
 struct use {
-	char name[2 * 32 + 1];  /* of a view or a layer */
+	char name[2 * 32 + 1];  /* of a view, a layer or a launcher */
 	int lone;               /* a layer's: of a process that shows no view */
 };
 

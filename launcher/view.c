@@ -44,8 +44,8 @@ contextof(const struct archive *ar, uint32_t slice, const struct host *host, con
 	};
 }
 
-void
-viewname(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v, char name[33])
+int
+viewname(const struct archive *ar, uint32_t slice, const struct host *host, const struct verdict *v, char name[33], struct fault *fault)
 {
 	const char *python = v->python == NONE ? "" : host->pythons[v->python].real;
 	uint32_t version = v->python == NONE ? 0 : host->pythons[v->python].version, store_version = STORE_VERSION;
@@ -61,7 +61,10 @@ viewname(const struct archive *ar, uint32_t slice, const struct host *host, cons
 	sha256add(&sum, python, strlen(python) + 1);
 	sha256add(&sum, &version, sizeof(version));
 	/* a copied interpreter is another one after every change of the original */
-	if (ar->slices[slice].shape == VIEW_PREFIX && stat(python, &st) == 0) {
+	if (ar->slices[slice].shape == VIEW_PREFIX) {
+		/* a name without it would be that of a view for every later interpreter of this path, too */
+		if (stat(python, &st) < 0)
+			return fail(fault, STATUS_LAUNCHER, "look at the interpreter %s:", python);
 		identity[0] = (uint64_t)st.st_size;
 		identity[1] = (uint64_t)st.st_mtim.tv_sec;
 		identity[2] = st.st_ino;
@@ -69,6 +72,7 @@ viewname(const struct archive *ar, uint32_t slice, const struct host *host, cons
 	}
 	sha256end(&sum, digest);
 	hexof(digest, 16, name);
+	return 0;
 }
 
 /* the text of the link at a path of the view's tree or pyc to a path of the same part of a layer; the caller frees it */

@@ -12,9 +12,9 @@ struct places {
 
 /*
  * The name of the view of a slice: a digest of the archive, the slice and the interpreter it is made for.
- * 32 characters and a NUL.
+ * 32 characters and a NUL. -1 with the fault if the interpreter cannot be looked at.
  */
-void viewname(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, char name[33]);
+int viewname(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, char name[33], struct fault *);
 
 /* make and publish the view in a store; that it is there already is no failure */
 int viewmake(const struct archive *, uint32_t slice, const struct host *, const struct verdict *, const struct places *,

@@ -54,8 +54,12 @@ def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verbs = store.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, run, text in (
         ("ls", _store_ls, "list the programs that were made ready, the one used last first"),
-        ("du", _store_du, "list the layers, the largest first, and how many programs share each"),
-        ("verify", _store_verify, "compute the digest of every layer, follow the links of every view; not of bytecode"),
+        ("du", _store_du, "list the layers, the largest first, and how many programs share each; and the launchers"),
+        (
+            "verify",
+            _store_verify,
+            "compute the digest of every layer and launcher, follow the links of every view; not of bytecode",
+        ),
         (
             "repair",
             _store_repair,
@@ -174,6 +178,8 @@ def _store_du(options: argparse.Namespace) -> int:
         print(f"{one.base}: {_total(one):,} bytes")
         for layer in one.layers:
             print(f"  {layer.size:>13,}  {len(layer.views):>3}  {printable(layer.name) or layer.digest}")
+        for launcher in one.launchers:
+            print(f"  {launcher.size:>13,}       launcher {launcher.digest[:16]}")
     return _no_store(found)
 
 
@@ -182,7 +188,7 @@ def _count(things: Sized, noun: str) -> str:
 
 
 def _total(one: Contents) -> int:
-    return sum(layer.size for layer in one.layers)
+    return sum(layer.size for layer in one.layers) + sum(launcher.size for launcher in one.launchers)
 
 
 def _day(seconds: float) -> str:
@@ -234,7 +240,10 @@ def _store_prune(options: argparse.Namespace) -> int:
         _print({"version": 1, "stores": [{"store": str(base), **vars(one)} for base, one in pruned.items()]})
         return 0
     for base, one in pruned.items():
-        said = f"{_count(one.views, 'program')} and {_count(one.layers, 'layer')}, {one.size:,} bytes"
+        removed = f"{_count(one.views, 'program')} and {_count(one.layers, 'layer')}"
+        if one.launchers:
+            removed += f" and {_count(one.launchers, 'launcher')}"
+        said = f"{removed}, {one.size:,} bytes"
         print(f"{base}: {'would remove' if options.dry_run else 'removed'} {said}")
     return _no_store(pruned)
 

@@ -55,6 +55,17 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Launcher:
+    """What starts archives for several machines on this one."""
+
+    digest: str
+    size: int
+    """Bytes on disk."""
+    used: float
+    """Seconds since the epoch; noted twice a day at most."""
+
+
+@dataclass(frozen=True)
 class Contents:
     """What is in one store."""
 
@@ -63,6 +74,8 @@ class Contents:
     """The one used last first."""
     layers: tuple[Layer, ...]
     """The largest first."""
+    launchers: tuple[Launcher, ...] = ()
+    """The one used last first."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class Fault:
     """An object that is not as it was made."""
 
     kind: str
-    """``layers`` or ``views``: the directory it is in."""
+    """``layers``, ``views`` or ``launchers``: the directory it is in."""
     name: str
     why: str
 
@@ -91,6 +104,7 @@ class Pruned:
 
     views: tuple[str, ...]
     layers: tuple[str, ...]
+    launchers: tuple[str, ...]
     size: int
 
 
@@ -154,7 +168,22 @@ def contents(base: Path) -> Contents:
         used = path.stat().st_mtime
         layers.append(Layer(digest, names.get(digest, ""), _size(path, seen), used, tuple(leading[digest])))
     newest = sorted(map(view, places), key=lambda one: (-one.used, one.name))
-    return Contents(base, tuple(newest), tuple(sorted(layers, key=lambda layer: (-layer.size, layer.digest))))
+    largest = sorted(layers, key=lambda layer: (-layer.size, layer.digest))
+    return Contents(base, tuple(newest), tuple(largest), _launchers(base))
+
+
+def _launcher_paths(base: Path) -> list[Path]:
+    """Those of a store that has any: only archives for several machines leave some."""
+    place = base / "v1" / "launchers"
+    return sorted(path for path in place.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name)) if place.is_dir() else []
+
+
+def _launchers(base: Path) -> tuple[Launcher, ...]:
+    found = []
+    for path in _launcher_paths(base):
+        status = path.lstat()
+        found.append(Launcher(path.name, status.st_blocks * 512, status.st_atime))
+    return tuple(sorted(found, key=lambda one: (-one.used, one.digest)))
 
 
 def view(path: Path) -> View:
@@ -201,7 +230,7 @@ def _size(path: Path, seen: set[tuple[int, int]]) -> int:
 
 
 def verify(base: Path, progress: Progress) -> list[Fault]:
-    """Compute every layer's digest and follow every view's links."""
+    """Compute every layer's and every launcher's digest and follow every view's links."""
     faults = []
     for path in sorted((base / "v1" / "layers").iterdir()):
         if path.name[0] != ".":
@@ -213,7 +242,20 @@ def verify(base: Path, progress: Progress) -> list[Fault]:
         if path.name[0] != ".":
             why = _view_fault(path, wrong)
             faults += [Fault("views", path.name, why)] if why else []
+    for path in _launcher_paths(base):
+        why = _launcher_fault(path)
+        faults += [Fault("launchers", path.name, why)] if why else []
     return faults
+
+
+def _launcher_fault(path: Path) -> str:
+    fault = native.new("struct fault *")
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        failed = native.lib().launchersound(descriptor, path.name.encode(), fault)
+    finally:
+        os.close(descriptor)
+    return native.text(fault.what) if failed else ""
 
 
 def _layer_fault(path: Path) -> str:
@@ -256,8 +298,8 @@ def repair(base: Path, progress: Progress, *, bytecode: bool) -> list[Fault]:
     """
     with _opened(base) as store:
         faults = verify(base, progress)
-        for fault in reversed(faults):  # views first
-            if native.lib().objectremove(getattr(store, fault.kind), fault.name.encode()):
+        for fault in reversed(faults):  # views before layers
+            if _remove(store, fault):
                 raise PackError(f"{base}: cannot remove {fault.kind}/{fault.name}")
         for kind in ("layers", "views"):
             for path in (base / "v1" / kind).iterdir() if bytecode else ():
@@ -266,11 +308,32 @@ def repair(base: Path, progress: Progress, *, bytecode: bool) -> list[Fault]:
     return faults
 
 
+def _remove(store: Any, fault: Fault) -> bool:
+    """Remove an object: whether that failed."""
+    if fault.kind != "launchers":
+        return bool(native.lib().objectremove(getattr(store, fault.kind), fault.name.encode()))
+    with _launchers_of(store) as directory:
+        return bool(native.lib().launcherremove(directory, fault.name.encode()))
+
+
 def _sweep(store: Any) -> None:
-    """Remove what killed launches left, if it is a minute old."""
+    """Remove what killed launches left, if it is old enough that nobody is at work on it."""
     native.lib().objectsweep(store.layers)
     native.lib().objectsweep(store.views)
     native.lib().planssweep(store.plans)
+    with _launchers_of(store) as directory:
+        native.lib().launcherssweep(directory)
+
+
+@contextmanager
+def _launchers_of(store: Any) -> Iterator[int]:
+    """A descriptor of a store's launchers; negative: there are none."""
+    descriptor = native.lib().launchersopen(store)
+    try:
+        yield descriptor
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 # What goes ------------------------------------------------------------------------------------------------------
@@ -306,8 +369,8 @@ def prune(base: Path, wanted: Limits, *, installed: bool, dry: bool) -> Pruned:
             _sweep(store)
         if failed:
             raise PackError("what programs use cannot be seen: /proc is not mounted")
-        named = {kind: tuple(name for one, name in lines if one == kind) for kind in ("view", "layer")}
-        return Pruned(named["view"], named["layer"], out.size)
+        named = {kind: tuple(name for one, name in lines if one == kind) for kind in ("view", "layer", "launcher")}
+        return Pruned(named["view"], named["layer"], named["launcher"], out.size)
 
 
 @contextmanager
@@ -343,6 +406,7 @@ def as_json(found: Sequence[Contents]) -> dict[str, Any]:
                 "limits": vars(limits(one.base)) if is_ours(one.base) else None,
                 "views": [vars(view) | {"tools": list(view.tools), "layers": list(view.layers)} for view in one.views],
                 "layers": [vars(layer) | {"views": list(layer.views)} for layer in one.layers],
+                "launchers": [vars(launcher) for launcher in one.launchers],
             }
             for one in found
         ],

@@ -9,10 +9,10 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import slices
+from support import archives, slices
 from support.layers import SITE
 from support.packing import Place
 
@@ -22,10 +22,15 @@ from packer.errors import PackError
 from packer.model import Need, NeedKind
 from packer.progress import Quiet
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 pytestmark = pytest.mark.native
 
 DAY = 24 * 3600
 ABI = f"cp{sys.version_info[0]}{sys.version_info[1]}{'t' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''}"
+
+MACHINES = ("x86_64", "aarch64")
 
 COMMON: dict[str, str | bytes | None] = {f"{SITE}/common/__init__.py": "word = 'ran'\n"}
 
@@ -246,6 +251,85 @@ def test_prune_removes_what_is_beyond_limits(place: Place) -> None:
     assert [one["tools"] for one in listed(place)["views"]] == [["two"]]
     store(place, "prune", "--installed")
     assert (listed(place)["views"], listed(place)["layers"]) == ([], [])
+
+
+@pytest.fixture
+def launcher(place: Place) -> Path:
+    """The one that is kept in the store, after an archive for two machines was launched."""
+    app = "def main():\n    print('ran both')\n"
+    archives.write(place.work / "both", place.root / "both", {"app.py": app}, tags=[ABI], machines=MACHINES)
+    launch(place, "both")
+    (kept,) = (path for path in (place.root / "store/v1/launchers").iterdir() if path.name != "time")
+    return kept
+
+
+def launchers(place: Place) -> list[str]:
+    return [one["digest"] for one in listed(place)["launchers"]]
+
+
+def test_launchers_are_listed_and_counted(place: Place, launcher: Path) -> None:
+    (one,) = listed(place)["launchers"]
+    assert (one["digest"], one["size"]) == (launcher.name, launcher.stat().st_blocks * 512)
+    assert one["size"] >= 100_000
+    assert abs(one["used"] - time.time()) < 600
+    text = store(place, "du")
+    assert text.endswith(f"  {one['size']:>13,}       launcher {launcher.name[:16]}\n")
+    layers = sum(layer["size"] for layer in listed(place)["layers"])
+    assert text.startswith(f"{place.root}/store: {layers + one['size']:,} bytes\n")
+
+
+def become_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("time")
+
+
+LAUNCHER_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "written-to": (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "launcher has the wrong digest"),
+    "touched": (lambda path: os.utime(path), "its time is not that of the file time beside it"),
+    "mode": (lambda path: path.chmod(0o755), "it is no file with mode 0555"),
+    "link": (become_link, "open it: Too many levels of symbolic links"),
+    "time": (lambda path: os.utime(path.with_name("time")), "the file time beside it is not as it was made"),
+}
+
+
+@pytest.mark.parametrize(("damage", "why"), LAUNCHER_FAULTS.values(), ids=LAUNCHER_FAULTS)
+def test_a_launcher_that_is_not_as_it_was_made_is_found_and_repaired(
+    place: Place, launcher: Path, damage: Callable[[Path], object], why: str
+) -> None:
+    before = launcher.stat().st_atime_ns
+    assert store(place, "verify") == f"{place.root}/store: all is as it was made; bytecode was not looked at\n"
+    assert launcher.stat().st_atime_ns == before
+    damage(launcher)
+    ended = place.run("store", "verify", "--store", place.root / "store")
+    assert (ended.status, ended.stdout) == (1, f"{launcher}: {why}\n")
+    assert store(place, "repair") == f"{launcher}: {why}: removed\n"
+    assert launchers(place) == []
+
+
+def test_a_launcher_goes_when_nobody_uses_it(place: Place, launcher: Path) -> None:
+    def age(days: float) -> None:
+        os.utime(launcher, (time.time() - days * DAY, launcher.stat().st_mtime))
+
+    age(29)
+    assert store(place, "prune", "--size", "0") == NOTHING.format(place.root)
+    age(31)
+    with subprocess.Popen([sys.executable, "-c", "input()", launcher, "run"], stdin=subprocess.PIPE) as user:
+        assert store(place, "prune") == NOTHING.format(place.root)
+        user.communicate(b"\n")
+    size = launcher.stat().st_size
+    said = f"0 programs and 0 layers and 1 launcher, {size:,} bytes\n"
+    assert store(place, "prune", "--dry-run") == f"{place.root}/store: would remove {said}"
+    assert launchers(place) == [launcher.name]
+    launch(place, "both")
+    assert store(place, "prune") == NOTHING.format(place.root)
+    age(31)
+    (pruned,) = json.loads(store(place, "prune", "--json"))["stores"]
+    assert (pruned["launchers"], pruned["size"]) == ([launcher.name], size)
+    assert launchers(place) == []
+    launch(place, "both")
+    age(-9)
+    assert store(place, "prune") == NOTHING.format(place.root)
+    assert abs(launcher.stat().st_atime - time.time()) < 600
 
 
 @pytest.mark.parametrize(

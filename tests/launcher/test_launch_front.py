@@ -304,6 +304,20 @@ def test_a_launcher_that_is_lost_is_kept_again(program: Path, enter: Enter, stor
     assert store.names("launchers") == sorted([digest, "time"])
 
 
+def test_a_launcher_notes_twice_a_day_that_it_is_used(program: Path, tmp_path: Path) -> None:
+    """Its access time says it, where the kernel says nothing by it as well."""
+    tmpfs = {"/home/u": "size=64m,noatime"}
+    with inside(require_host("bookworm"), tmp_path / "home", {program: TOOL}, tmpfs=tmpfs) as far:
+        assert far.run([TOOL]).whole == RAN
+        kept = f"/home/u/.cache/fatpar/v1/launchers/{launcher_of(program)[2]}"
+        for hours, noted in ((11, False), (13, True), (-13, True)):
+            far.root(f"touch -a -d '{hours} hours ago' {kept}")
+            before = far.root(f"stat -c %X {kept}")
+            assert far.run([TOOL]).whole == RAN
+            assert (far.root(f"stat -c %X {kept}") != before) == noted
+        assert far.root(f"stat -c %Y {kept}") == b"315532800\n"
+
+
 PLANT = """
 mkdir -p "$1/v1/launchers"
 printf '#!/bin/sh\ntouch /home/u/evil\n' >"$1/v1/launchers/$2"

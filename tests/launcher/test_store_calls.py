@@ -66,3 +66,17 @@ def test_so_it_does_with_several_threads(tmp_path: Path) -> None:
     print(f"first, threads, seed {SEED}:\n{launches.table(found)}")
     assert {"killed", "ran"} <= {how for _, _, how in found}
     assert sum(number for (_, _, how), number in found.items() if how != "missed") >= 30
+
+
+def test_an_interpreter_that_cannot_be_looked_at_or_copied_is_none(tmp_path: Path) -> None:
+    """Its size and time are part of its view's name, which would be that of later ones, too; half of it would crash."""
+
+    def choose(every: list[Case]) -> list[Case]:
+        copying = [case for case in every if case.call == "sendfile" and case.fault in ("EIO", "ENOSPC")]
+        assert len(copying) >= 6
+        return [*copying, *(case for case in every if (case.call, case.fault) == ("stat", "EIO"))]
+
+    with launches.benches(tmp_path / "copied", "bullseye", "cp27mu") as benches:
+        found = launches.every(benches, launches.SCENARIOS["bytecode"], choose)
+    assert all(how == ("125" if fault == "EIO" else "ran") for call, fault, how in found if call == "sendfile"), found
+    assert {how for call, _, how in found if call == "stat"} == {"ran", "125"}

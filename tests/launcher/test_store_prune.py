@@ -238,7 +238,11 @@ def test_uses_are_those_of_this_very_process() -> None:
     """It has mapped none; a child that is told a view's path has one."""
     name, layer = "0123456789abcdef" * 2, "0123456789abcdef" * 4
     code = "import sys, time; print(); sys.stdout.flush(); time.sleep(60)"
-    paths = (f"/s/v1/views/{name}/tree/bin/python", f"/s/v1/layers/{layer}/tree", "/s/v1/views/0123456789")
+    launcher = "76543210fedcba98" * 4
+    paths = (
+        f"/s/v1/views/{name}/tree/bin/python", f"/s/v1/layers/{layer}/tree", "/s/v1/views/0123456789",
+        f"/s/v1/launchers/{launcher}",
+    )  # fmt: skip
     for argv, lone in ((paths, False), (paths[1:], True)):
         with subprocess.Popen([sys.executable, "-c", code, *argv], stdout=subprocess.PIPE) as child:
             assert child.stdout
@@ -250,6 +254,7 @@ def test_uses_are_those_of_this_very_process() -> None:
         found = lib().usesfind(uses, layer.encode())
         assert found
         assert bool(found.lone) == lone
+        assert lib().usesfind(uses, launcher.encode())
         assert not lib().usesfind(uses, b"0123456789")
         lib().usesfree(uses)
 

@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .calls import KILL, Case
@@ -18,7 +19,6 @@ from .packing import Ended, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from typing import TypeAlias
 
 WORKERS = 2
@@ -119,18 +119,22 @@ class Runs:
     def check(self, case: Case) -> str:
         """Let something happen to a run, and see that what follows is right: how it ended."""
         place = self.place(str(case).replace(" ", "-"))
-        ended = self._traced(place, case.options)
+        # stopping at these calls alone is quicker, but there strace 6.1 forgets signals
+        ended = self._traced(place, [*([] if case.fault == KILL else ["--seccomp-bpf"]), *case.options])
         trace = (place.root / "trace").read_text(errors="replace")
         (place.root / "trace").unlink()
         if not _hit(trace, case, place):
             shutil.rmtree(place.root)
             return "missed"
-        how = self.judge(place, ended, case)
+        how = self.judge(place, ended, case, _unclosed(trace, case, place))
         shutil.rmtree(place.root)
         return how
 
-    def judge(self, place: Place, ended: Ended, case: Case) -> str:
-        """See that the output is the old or the new one, that the error is told, and that the next run works."""
+    def judge(self, place: Place, ended: Ended, case: Case, spared: Sequence[str] = ()) -> str:
+        """See that the output is the old or the new one, that the error is told, and that the next run works.
+
+        :param spared: empty directories that may be left.
+        """
         output = place.work / self.command.output
         found = snapshot(output)
         assert found in (self.old, self.new), f"half an output: {ended}"
@@ -149,7 +153,7 @@ class Runs:
             # what is hidden, or named after the process, and in nobody's way
             assert all(re.match(r"work/\.out\.tmp-|work/out-directory\.tmp-\d+|tmp/", name) for name in left), left
         elif case.call not in REMOVING:
-            assert left == [], left
+            assert [name for name in left if name not in spared] == [], left
         if output.is_dir():
             shutil.rmtree(output)
         place.packed(*self.command.arguments)
@@ -202,6 +206,20 @@ def judge_error(ended: Ended) -> None:
     """One message, perhaps with a hint, and no traceback."""
     assert (ended.status, ended.stdout) == (1, ""), ended
     assert re.fullmatch(r"packer: (?!hint: ).+\n(packer: hint: .+\n)?", ended.stderr), ended
+
+
+def _unclosed(trace: str, case: Case, place: Place) -> list[str]:
+    """The temporary directory whose close failed, and those above it.
+
+    ``shutil.rmtree`` closes a directory before it removes it, and that of CPython 3.11 does not go on to the
+    latter if the former fails. What was in it is gone by then. No filesystem of a disk fails there.
+    """
+    match = re.search(r"close\(\d+<([^>]+)>\) .*\(INJECTED\)", trace) if case.call == "close" else None
+    path = Path(match[1]) if match else place.root
+    temporary = place.root / "tmp"
+    return [
+        str(one.relative_to(place.root)) for one in (path, *path.parents) if temporary in one.parents and one.is_dir()
+    ]
 
 
 def _hit(trace: str, case: Case, place: Place) -> bool:
