@@ -31,6 +31,9 @@ else:
 if TYPE_CHECKING:
     from packer.model import Platform, Target
 
+PYTHON2 = "2.7.18"
+"""The last of its kind."""
+
 
 @dataclass(frozen=True)
 class Command:
@@ -135,31 +138,34 @@ def _require_zig(project: Path, wanted: Platform) -> None:
     )
 
 
-def for_python2(wheel: Path, target: Target) -> Path:
+def for_python2(wheel: Path) -> Path:
     """Let a wheel that serves every Python 3 serve 2.7, too, if its project says that it does.
 
-    maturin tags it ``py3``, and knows nothing of 2.7; what it puts in, bindings of cffi, runs there.
+    maturin tags it ``py3``, and knows nothing of 2.7; what it puts in, bindings of cffi, runs there. Whoever asks for
+    the wheel first, it is the same.
 
     :return: the wheel, under the name of its new tag, or as it was.
     """
     name = wheel.name.replace("-py3-none-", "-py2.py3-none-")
-    if target.python.version[0] != 2 or name == wheel.name:
+    if name == wheel.name:
         return wheel
+    with zipfile.ZipFile(wheel) as old:
+        files = {item: old.read(item) for item in old.infolist()}
+    contents = {item.filename: content for item, content in files.items()}
+    info = next(path.rpartition("/")[0] for path in contents if path.endswith(".dist-info/WHEEL"))
+    wanted = parse_email(contents[f"{info}/METADATA"])[0].get("requires_python", "")
+    if not wanted or not SpecifierSet(wanted).contains(PYTHON2):
+        return wheel
+    tags = b"".join(
+        line + (line.replace(b"Tag: py3-", b"Tag: py2-") if line.startswith(b"Tag: py3-") else b"")
+        for line in contents[f"{info}/WHEEL"].splitlines(keepends=True)
+    )
+    contents[f"{info}/RECORD"] = _recorded(contents[f"{info}/RECORD"], f"{info}/WHEEL", tags)
+    contents[f"{info}/WHEEL"] = tags
     made = wheel.with_name(name)
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(made, "w") as new:
-        files = {item.filename: old.read(item) for item in old.infolist()}
-        info = next(path.rpartition("/")[0] for path in files if path.endswith(".dist-info/WHEEL"))
-        wanted = parse_email(files[f"{info}/METADATA"])[0].get("requires_python", "")
-        if not SpecifierSet(wanted).contains(target.python.full_version):
-            return wheel
-        tags = b"".join(
-            line + (line.replace(b"Tag: py3-", b"Tag: py2-") if line.startswith(b"Tag: py3-") else b"")
-            for line in files[f"{info}/WHEEL"].splitlines(keepends=True)
-        )
-        files[f"{info}/RECORD"] = _recorded(files[f"{info}/RECORD"], f"{info}/WHEEL", tags)
-        files[f"{info}/WHEEL"] = tags
-        for item in old.infolist():
-            new.writestr(item, files[item.filename])
+    with zipfile.ZipFile(made, "w") as new:
+        for item in files:
+            new.writestr(item, contents[item.filename])
     wheel.unlink()
     return made
 

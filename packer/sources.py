@@ -315,7 +315,7 @@ class Builder:
                     f"building {project.name} for {target.name} failed: {why}",
                     hint="the build's last lines:\n" + "\n".join(lines[-12:]),
                 )
-            made = rust.for_python2(_only_wheel(work / "wheel"), target)
+            made = rust.for_python2(_only_wheel(work / "wheel"))
             _settle(made)
             wheel = keep(made, self._cache)
         _check_fits(wheel, target, builder)
