@@ -1,7 +1,7 @@
 """Projects in Rust that maturin builds: the command that makes a wheel for a target, and what is missing for it.
 
 One wheel of a cffi project serves every Python, and so does one of a program (``bin``); one of pyo3 serves the Python
-that it was built for, or with ``abi3`` all from a version on. maturin knows which it is, and writes the wheel's tags.
+that it was built for, or with ``abi3`` all from a version on. maturin writes the wheel's tags.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -50,26 +51,41 @@ def is_project(source: Path) -> bool:
     return bool(system.get("build-backend") == "maturin")
 
 
-def serves_every_python(project: Path) -> bool:
-    """Tell whether no part of a project is compiled for one version of Python."""
-    said = _read(project / "pyproject.toml").get("tool", {}).get("maturin", {}).get("bindings")
+def needs_interpreter(project: Path, target: Target) -> bool:
+    """Tell whether compiling takes an interpreter of the target's ABI.
+
+    What has nothing of one version of Python in it does not; nor does what is compiled for another machine, whose
+    Pythons maturin knows.
+    """
+    return not _is_foreign(target.platform) and not _serves_several(project)
+
+
+def _serves_several(project: Path) -> bool:
+    """Tell whether a project's wheel is for more than one version of Python."""
+    settings = _read(project / "pyproject.toml").get("tool", {}).get("maturin", {})
     crates = _read(project / "Cargo.toml").get("dependencies", {})
-    return said in ("cffi", "bin") or (said is None and not {"pyo3", "pyo3-ffi"} & set(crates))
+    bindings = [crates[name] for name in ("pyo3", "pyo3-ffi") if name in crates]
+    if settings.get("bindings") in ("cffi", "bin") or (settings.get("bindings") is None and not bindings):
+        return True
+    features = [one for crate in bindings if isinstance(crate, dict) for one in crate.get("features", ())]
+    features += [one.rpartition("/")[2] for one in settings.get("features", ())]
+    return any(str(feature).startswith("abi3") for feature in features)
 
 
 def command(project: Path, target: Target, interpreter: Path, wheels: Path, cache: Path) -> Command:
     """Give the command that makes the wheel for a target.
 
-    :param interpreter: of the target's ABI; not asked for where the wheel serves every Python.
+    :param interpreter: of the target's ABI, or any where :func:`needs_interpreter` says so.
     :param wheels: the directory to put it into.
     :param cache: what cargo compiles is kept here, for the next time.
     :raises PackError: if something is not installed that it takes; says what to install.
     """
-    if shutil.which("cargo") is None:
-        raise PackError(
-            f"building {project.name} takes Rust, and there is no cargo on PATH",
-            hint="install Rust, from https://rustup.rs or as a package: apt-get install cargo",
-        )
+    for tool in ("cargo", "rustc"):
+        if shutil.which(tool) is None:
+            raise PackError(
+                f"building {project.name} takes Rust, and there is no {tool} on PATH",
+                hint="install Rust, from https://rustup.rs or as a package: apt-get install cargo",
+            )
     own = Path(sys.executable)
     path = os.pathsep.join([str(own.parent), os.environ.get("PATH", os.defpath)])
     maturin = shutil.which("maturin", path=path)
@@ -81,18 +97,25 @@ def command(project: Path, target: Target, interpreter: Path, wheels: Path, cach
     words = [
         *(maturin, "build", "--release", "--out", str(wheels)),
         *("--manifest-path", str(project / "Cargo.toml"), "--compatibility", target.platform.policy),
-        *("--interpreter", str(own if serves_every_python(project) else interpreter)),
+        *("--interpreter", _interpreter(project, target, interpreter)),
     ]
     if (project / "Cargo.lock").exists():
         words.append("--locked")
     if _is_foreign(target.platform):
         words += ["--target", _triple(target.platform)]
+        _require_library(project, _triple(target.platform))
     if _takes_zig(target.platform):
         words.append("--zig")
         _require_zig(project, target.platform)
     kept = hashlib.sha256(os.fsencode(project.resolve())).hexdigest()[:16]
     # on PATH, since maturin asks the python3 there for zig
     return Command(tuple(words), {"CARGO_TARGET_DIR": str(cache / "cargo" / kept), "PATH": path})
+
+
+def _interpreter(project: Path, target: Target, own: Path) -> str:
+    if _is_foreign(target.platform) and not _serves_several(project):
+        return target.python.directory
+    return str(own)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -122,6 +145,20 @@ def _triple(wanted: Platform) -> str:
 def _takes_zig(wanted: Platform) -> bool:
     """Tell whether this machine's linker would make something that is too new, or for another machine."""
     return _is_foreign(wanted) or _own_glibc() > wanted.version
+
+
+def _require_library(project: Path, triple: str) -> None:
+    """See that Rust can compile for another machine."""
+    done = subprocess.run(
+        ["rustc", "--print", "target-libdir", "--target", triple], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0 and any(Path(done.stdout.strip()).glob("libstd-*")):
+        return
+    debian = {"aarch64-unknown-linux-gnu": "arm64", "x86_64-unknown-linux-gnu": "amd64"}.get(triple)
+    raise PackError(
+        f"building {project.name} takes Rust's standard library for {triple}, which is not installed",
+        hint=f"rustup target add {triple}" + (f", or Debian's package libstd-rust-dev:{debian}" if debian else ""),
+    )
 
 
 def _require_zig(project: Path, wanted: Platform) -> None:

@@ -34,7 +34,7 @@ from packaging.version import Version
 from packer import process, rust
 from packer.errors import PackError
 from packer.files import sha256, sweep
-from packer.model import Target
+from packer.model import Platform, Target
 from packer.targets import wheel_tags
 
 _EPOCH = "315532800"
@@ -246,7 +246,7 @@ class Builder:
         self._progress = progress
         self._lock = threading.Lock()
         self._shared: dict[Path, Path | PackError] = {}
-        self._rust: dict[Path, list[Path]] = {}
+        self._rust: dict[tuple[Path, Platform], list[Path]] = {}
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
@@ -292,11 +292,12 @@ class Builder:
         return wheel
 
     def _build_rust(self, project: Path, target: Target) -> Path:
-        """Build what maturin builds: once for all targets that can have it."""
-        for wheel in self._rust.get(project, ()):
+        """Build what maturin builds: once for all targets of a platform that can have it."""
+        known = self._rust.setdefault((project, target.platform), [])
+        for wheel in known:
             if any(tag in parse_wheel_filename(wheel.name)[3] for tag in wheel_tags(target)):
                 return wheel
-        builder = _own_interpreter() if rust.serves_every_python(project) else _builder(project, target)
+        builder = _builder(project, target) if rust.needs_interpreter(project, target) else _own_interpreter()
         with self._workshop() as work:
             command = rust.command(project, target, builder.path, work / "wheel", self._cache)
             self._progress(f"{target.name}: building {project.name} with maturin")
@@ -319,7 +320,7 @@ class Builder:
             _settle(made)
             wheel = keep(made, self._cache)
         _check_fits(wheel, target, builder)
-        self._rust.setdefault(project, []).append(wheel)
+        known.append(wheel)
         return wheel
 
     def _build_and_keep(self, project: Path, target: Target, builder: Interpreter) -> Path:

@@ -101,8 +101,8 @@ DEFINITIONS = {
     "kernel": Definition(
         "bookworm", ("linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "xfsprogs"), ("--variant=extract",)
     ),
-    # no host either: Rust's standard library for arm64, for a compiler that is bookworm's, too; and pyo3 with the crates that
-    # it is made of. Only these, since what they depend on is a compiler
+    # no host either: Rust's standard library for arm64, for a compiler that is bookworm's; and pyo3 with the crates
+    # that it is made of. Only these, since what they depend on is a compiler
     "rust": Definition(
         "bookworm",
         (),
