@@ -83,6 +83,7 @@ def test_what_it_needs_is_measured(topwords: Path, place: Place) -> None:
 
 
 @pytest.mark.hosts
+@pytest.mark.torture
 def test_for_another_machine(place: Place, rust: dict[str, str | None]) -> None:
     far = require_host("arm64")
     abis = ("--abis", "manylinux2014,cp39,cp311", "--arch", "x86_64,aarch64")
@@ -95,6 +96,7 @@ def test_for_another_machine(place: Place, rust: dict[str, str | None]) -> None:
 
 
 @pytest.mark.hosts
+@pytest.mark.torture
 def test_a_program(place: Place, rust: dict[str, str | None]) -> None:
     """What has no Python in it at all is one wheel for all of them."""
     source = 'fn main() {\n    println!("{}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));\n}\n'
