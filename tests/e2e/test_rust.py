@@ -18,11 +18,8 @@ TOOL = "/opt/topwords"
 ABIS = "manylinux2014,cp27mu,cp36m,cp39,cp313,cp315"
 TEXT = "zwei eins h\xe4 zwei\ndrei, zwei EINS h\xe4"
 COUNTED = "      3 zwei\n      2 eins\n      2 h\xe4\n"
-KEPT: dict[str, str | None] = {
-    "XDG_CACHE_HOME": str(ROOT / ".cache"),
-    "ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".cache" / "zig"),
-}
-"""What comes from the network is kept with the repository, and so is what zig has compiled of C libraries."""
+COMPILED = str(ROOT / ".cache" / "zig")
+"""What zig has compiled of C libraries is kept with the repository."""
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +31,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def rust(place: Place) -> dict[str, str | None]:
-    return {**KEPT, **cargo.rust(place.root / "rust")}
+    return {"ZIG_GLOBAL_CACHE_DIR": COMPILED, **cargo.rust(place.root / "rust")}
 
 
 @pytest.fixture(scope="module")
 def topwords(place: Place, rust: dict[str, str | None]) -> Path:
     before = sorted((place.work / "rust-cffi").rglob("*"))
-    place.packed("fat", "rust-cffi", "--abis", ABIS, "--fast", "-o", "topwords", env=rust)
+    place.packed("fat", "rust-cffi", "--abis", ABIS, "--fast", "-o", "topwords", env=rust, timeout=600)
     assert sorted((place.work / "rust-cffi").rglob("*")) == before
     return place.work / "topwords"
 
@@ -101,7 +98,7 @@ def test_a_program(place: Place, rust: dict[str, str | None]) -> None:
     """What has no Python in it at all is one wheel for all of them."""
     source = 'fn main() {\n    println!("{}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));\n}\n'
     project(place, "say", 'bindings = "bin"', "", {"src/main.rs": source})
-    place.packed("fat", "say", "--abis", "manylinux2014,cp39,cp313", "--fast", "-o", "say.tool", env=rust)
+    place.packed("fat", "say", "--abis", "manylinux2014,cp39,cp313", "--fast", "-o", "say.tool", env=rust, timeout=600)
     for host in ("bullseye", "trixie"):
         ended = require_host(host).run(["/opt/say", "a b", "c"], binds={place.work / "say.tool": "/opt/say"})
         assert (ended.status, ended.stdout, ended.stderr) == (0, b"a b c\n", b"")
@@ -113,29 +110,28 @@ def test_a_program(place: Place, rust: dict[str, str | None]) -> None:
 def test_pyo3(place: Place, rust: dict[str, str | None], stable: bool) -> None:
     """Debian's 0.17 knows CPython 3.7 to 3.11, and with abi3 what comes after them."""
     cargo.debian_crates(rust)
-    name = "stable" if stable else "exact"
-    features = ["extension-module", *(["abi3-py37"] if stable else [])]
-    rest = f'[lib]\ncrate-type = ["cdylib"]\n\n[dependencies]\npyo3 = {{ version = "0.17", features = {features} }}\n'
-    source = f"""\
+    settings = 'features = ["pyo3/abi3-py37"]' if stable else ""
+    crates = '[dependencies]\npyo3 = { version = "0.17", features = ["extension-module"] }\n'
+    source = """\
 use pyo3::prelude::*;
 
 #[pyfunction]
-fn main() {{
-    println!("{{}}", 6 * 7);
-}}
+fn main() {
+    println!("{}", 6 * 7);
+}
 
 #[pymodule]
-fn {name}(_: Python<'_>, module: &PyModule) -> PyResult<()> {{
+fn answer(_: Python<'_>, module: &PyModule) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(main, module)?)
-}}
+}
 """
-    project(
-        place, name, "", rest.replace("'", '"'), {"src/lib.rs": source}, f'[project.scripts]\n{name} = "{name}:main"\n'
-    )
+    crate = f'[lib]\ncrate-type = ["cdylib"]\n\n{crates}'
+    project(place, "answer", settings, crate, {"src/lib.rs": source}, '[project.scripts]\nanswer = "answer:main"\n')
     abis, hosts = ("cp39,cp313,cp315", ("bullseye", "trixie", "sid")) if stable else ("cp311", ("bookworm",))
-    place.packed("fat", name, "--abis", f"manylinux2014,{abis}", "--fast", "-o", f"{name}.tool", env=rust, timeout=900)
+    more = ("--abis", f"manylinux2014,{abis}", "--fast", "-o", "answer.tool")
+    place.packed("fat", "answer", *more, env=rust, timeout=900)
     for host in hosts:
-        ended = require_host(host).run(["/opt/tool"], binds={place.work / f"{name}.tool": "/opt/tool"})
+        ended = require_host(host).run(["/opt/tool"], binds={place.work / "answer.tool": "/opt/tool"})
         assert (ended.status, ended.stdout, ended.stderr) == (0, b"42\n", b"")
 
 
