@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import itertools
 import os
 import platform
 import shutil
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.metadata import parse_email
 from packaging.specifiers import SpecifierSet
 
+from packer import process
 from packer.errors import PackError
 
 if sys.version_info >= (3, 11):
@@ -30,6 +32,8 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from packer.model import Platform, Target
 
 PYTHON2 = "2.7.18"
@@ -173,6 +177,15 @@ def _require_zig(project: Path, wanted: Platform) -> None:
     raise PackError(
         f"building {project.name} takes a linker for {wanted.tag}: {why}", hint="zig is one: pip install ziglang"
     )
+
+
+def failure(lines: Sequence[str], status: int) -> tuple[str, list[str]]:
+    """Give the line that says why a build failed, and what it wrote without maturin's report of a compiler."""
+    said = [line for line in lines if line.strip()]
+    compiled = list(itertools.takewhile(lambda line: not line.startswith("\N{COLLISION SYMBOL}"), said))
+    if why := process.last_error(compiled):
+        return why, compiled
+    return (said[-1].strip() if said else f"maturin ended with {status}"), said
 
 
 def for_python2(wheel: Path) -> Path:

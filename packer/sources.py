@@ -310,8 +310,7 @@ class Builder:
                 what=f"building {project.name} for {target.name}",
             )
             if done.status != 0:
-                lines = [line for line in done.lines if line.strip()]
-                why = process.last_error(lines) or lines[-1].strip()
+                why, lines = rust.failure(done.lines, done.status)
                 raise PackError(
                     f"building {project.name} for {target.name} failed: {why}",
                     hint="the build's last lines:\n" + "\n".join(lines[-12:]),

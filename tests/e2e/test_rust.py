@@ -92,6 +92,16 @@ def test_for_another_machine(place: Place, rust: dict[str, str | None]) -> None:
     assert (ended.status, ended.stdout.decode(), ended.stderr) == (0, COUNTED, b"")
 
 
+def test_what_does_not_compile(place: Place, rust: dict[str, str | None]) -> None:
+    project(place, "wrong", 'bindings = "bin"', "", {"src/main.rs": 'fn main() {\n    let a: u8 = "x";\n}\n'})
+    ended = place.run("fat", "wrong", "--abis", "manylinux2014,cp39", env=rust)
+    told = "packer: building wrong for cp39-manylinux_2_17_x86_64 failed: error: could not compile `wrong`"
+    assert (ended.status, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(told)
+    assert "error[E0308]: mismatched types\n" in ended.stderr
+    assert "maturin" not in ended.stderr
+
+
 @pytest.mark.hosts
 @pytest.mark.torture
 def test_a_program(place: Place, rust: dict[str, str | None]) -> None:

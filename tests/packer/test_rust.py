@@ -142,6 +142,23 @@ def test_a_user_is_told(tmp_path: Path) -> None:
     assert ended.whole == (1, "", f"{told}packer: hint: {INSTALL_RUST}\n")
 
 
+COMPILER = ["error[E0308]: mismatched types", " --> src/main.rs:2:17", "error: could not compile `made`"]
+REPORT = ["\N{COLLISION SYMBOL} maturin failed", "  Caused by: it has no lib.rs"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "why", "shown"),
+    [
+        ([*COMPILER, "", *REPORT], COMPILER[-1], COMPILER),
+        (["Building", *REPORT], "Caused by: it has no lib.rs", ["Building", *REPORT]),
+        ([], "maturin ended with -9", []),
+    ],
+    ids=["compiler", "maturin", "killed"],
+)
+def test_why_a_build_failed(lines: list[str], why: str, shown: list[str]) -> None:
+    assert rust.failure(lines, -9) == (why, shown)
+
+
 def wheel(directory: Path, requires: str) -> Path:
     """As maturin writes it, with a record of it."""
     files = {
