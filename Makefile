@@ -21,10 +21,11 @@ PYTEST =
 # order, which has the long ones early.
 AT_ONCE = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 APT_INSTALL = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends
-# what tests use beside Python: sanitizers, fuzzers, host roots, fault injection, signatures, a machine that loses its power,
-# another machine, a network filesystem that goes away, a reader of shell scripts, what pages look like
-DEBIAN_PACKAGES = cargo chromium clang g++ gcc libc6-dev libclang-rt-dev libffi-dev libxslt1-dev libyaml-dev mmdebstrap openssh-client openssh-sftp-server procps \
-	qemu-system-x86 qemu-user-static qemu-utils shellcheck sshfs strace musl-tools xz-utils
+# what tests use beside Python: C++ and Rust, sanitizers, fuzzers, host roots, fault injection, signatures, a machine that
+# loses its power, another machine, a network filesystem that goes away, a reader of shell scripts, what pages look like
+DEBIAN_PACKAGES = cargo chromium clang g++ gcc libc6-dev libclang-rt-dev libffi-dev libxslt1-dev libyaml-dev mmdebstrap \
+	openssh-client openssh-sftp-server procps qemu-system-x86 qemu-user-static qemu-utils shellcheck \
+	sshfs strace musl-tools xz-utils
 
 .PHONY: help setup build demo matrix bench lint test apps torture hosts debian-packages clean
 

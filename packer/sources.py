@@ -321,7 +321,7 @@ class Builder:
             return kept
         own = _own_interpreter()
         if self._is_rust(project):
-            builder = own if rust.serves_every_python(project) else self._who(project, target)
+            builder = self._who(project, target) if rust.needs_interpreter(project, target) else own
             return self._build_and_keep(project, digest, target, builder)
         shared: Path | PackError | None = self._shared.get(project)
         if shared is None and not (worktree.looks_native(project) and self._find_builder(target)):
@@ -413,13 +413,17 @@ class Builder:
         )
         if done.status != 0:
             log = self._keep_log(done.lines, source, target)
-            lines = [line for line in done.lines if line.strip() and not _PIP_FRAME.search(line)]
+            if self._is_rust(source):
+                why, lines = rust.failure(done.lines, done.status)
+            else:
+                lines = [line for line in done.lines if line.strip() and not _PIP_FRAME.search(line)]
+                why = _reason(lines)
             raise PackError(
-                f"building {source.name} for {target.python.tag} failed: {_reason(lines)}",
+                f"building {source.name} for {target.python.tag} failed: {why}",
                 hint="the build's last lines:\n" + "\n".join(lines[-12:]) + f"\nthe whole log: {log}",
             )
         made = _only_wheel(work / "wheel")
-        wheel = rust.for_python2(made, target) if self._is_rust(source) else made
+        wheel = rust.for_python2(made) if self._is_rust(source) else made
         wheel = self._repaired(wheel, source, target, builder, compiler, work)
         if parse_wheel_filename(wheel.name)[0] == "unknown":  # what setuptools before 61 makes of a [project] table
             raise PackError(

@@ -65,7 +65,16 @@ def shell(host: Host, script: str, **options: object) -> str:
 
 
 def test_every_host_is_described() -> None:
-    assert {*FACTS, "musl", "arm64", "sshd", "kernel", "kernel-bullseye", "kernel-trixie"} == roots.DEFINITIONS.keys()
+    assert {
+        *FACTS,
+        "musl",
+        "arm64",
+        "sshd",
+        "kernel",
+        "rust",
+        "kernel-bullseye",
+        "kernel-trixie",
+    } == roots.DEFINITIONS.keys()
 
 
 def test_musl_has_no_other_c_library() -> None:

@@ -126,6 +126,20 @@ class TestInterpreters:
         musl = Target(facts.pythons()["cp39"].abi, Platform("musl", (1, 2), "x86_64"))
         assert sources.fits(f"app-1.0-{tag}.whl", musl, builder) is (tag == "py3-none-any")
 
+    @pytest.mark.parametrize(
+        ("tag", "wanted"),
+        [
+            ("py3-none-manylinux_2_17_aarch64", True),
+            ("cp39-cp39-manylinux2014_aarch64.manylinux_2_17_aarch64", True),
+            ("cp39-cp39-manylinux_2_28_aarch64", False),
+            ("cp39-cp39-linux_aarch64", False),
+        ],
+    )
+    def test_what_is_compiled_for_another_machine_says_for_which(self, tag: str, wanted: bool) -> None:
+        target = Target(facts.pythons()["cp39"].abi, Platform("glibc", (2, 17), "aarch64"))
+        builder = Interpreter(Path("/usr/bin/python3.9"), "cp39", (3, 9, 1), "x86_64", "glibc", True)
+        assert sources.fits(f"app-1.0-{tag}.whl", target, builder) is wanted
+
 
 class TestSourceDistributions:
     def test_is_built_where_there_is_no_wheel(self, shelf: Path, tmp_path: Path) -> None:

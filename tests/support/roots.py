@@ -20,6 +20,19 @@ Bullseye stays unmerged, as machines that were upgraded to it are; so both layou
 
 SCRIPT = Path(__file__).resolve().parents[1] / "hosts" / "musl.sh"
 
+FETCH = """fetch() {
+	mkdir "$1/packages" && cd "$1/packages" && shift && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -q "$@" &&
+	for package in *.deb; do dpkg-deb -x "$package" .. || return; done && cd .. && rm -r packages
+}; fetch "$1\""""
+"""Extracts packages, without what they depend on."""
+
+CRATES = (
+    "autocfg", "cfg-if", "indoc", "libc", "lock-api", "memoffset", "once-cell", "parking-lot", "parking-lot-core",
+    "proc-macro2", "pyo3", "pyo3-build-config", "pyo3-ffi", "pyo3-macros", "pyo3-macros-backend", "quote", "scopeguard",
+    "smallvec", "syn", "target-lexicon", "unicode-ident", "unindent",
+)  # fmt: skip
+"""Debian's, that a module of pyo3 takes."""
+
 
 @dataclass(frozen=True)
 class Definition:
@@ -87,6 +100,18 @@ DEFINITIONS = {
     # no host, but what tests/torture starts a machine with: a kernel, and what makes its disks
     "kernel": Definition(
         "bookworm", ("linux-image-cloud-amd64", "busybox-static", "e2fsprogs", "xfsprogs"), ("--variant=extract",)
+    ),
+    # no host either: Rust's standard library for arm64, for a compiler that is bookworm's; and pyo3 with the crates
+    # that it is made of. Only these, since what they depend on is a compiler
+    "rust": Definition(
+        "bookworm",
+        (),
+        (
+            "--variant=custom",
+            "--skip=check/qemu",  # nothing of it is run
+            "--architectures=arm64",
+            f"--customize-hook={FETCH} libstd-rust-dev {' '.join(f'librust-{crate}-dev' for crate in CRATES)}",
+        ),
     ),
     # the kernels that come with other releases, 5.10 and 6.12: what is needed of a kernel selects
     "kernel-bullseye": Definition("bullseye", ("linux-image-cloud-amd64",), ("--variant=extract",)),
