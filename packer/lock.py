@@ -261,13 +261,22 @@ def _pick(lock: Lock, target: Target, package: Package, source: _Source) -> Pick
     address = _address(lock, source, where)
     name = source.filename if isinstance(source, PackageWheel | PackageSdist) else ""
     file = unquote(urlsplit(address).path.rpartition("/")[2])
-    if name and name != file:
+    if name and not _alike(name, file):
         raise PackError(f"{where}: the address of {name} ends in another name: {address}", hint="lock again")
     _refuse_format(file, where)
     known = {key.lower(): value.lower() for key, value in source.hashes.items()}
     if not re.fullmatch("[0-9a-f]{64}", known.get("sha256", "")):
         raise PackError(f"{where}: {file} has no SHA-256, but {', '.join(known)}", hint="lock again")
     return Pick(package.name, version, file, address, known["sha256"], index=package.index or "")
+
+
+def _alike(one: str, other: str) -> bool:
+    """Tell whether file names mean the same: uv writes ``pysocks-1.7.1`` of what an index calls ``PySocks-1.7.1``."""
+    parse = parse_wheel_filename if one.endswith(".whl") else parse_sdist_filename
+    try:
+        return one == other or parse(one) == parse(other)
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return False
 
 
 def _address(lock: Lock, source: PackageArchive | PackageWheel | PackageSdist, where: str) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from packer.cache import Cache
 
+_OF_A_WHEEL = ("name", "version", "wheel", "sha256")
+_NONE: Mapping[str, Any] = {}
+
 _ELF_SECTIONS = 0x28, 0x3A
 """Where a 64-bit ELF file says at which offset its table of sections is, and how large and how many these are."""
 
@@ -68,25 +71,39 @@ def of_archive(path: Path, cache: Cache | None = None) -> tuple[Part, ...]:
 def _of_slice(
     part: Mapping[str, Any], described: Mapping[str, Any], tree: Path, cache: Cache | None
 ) -> Iterator[Part]:  # fmt: skip
-    none: Mapping[str, Any] = {}
-    said = next((one for one in described["manifest"].get("slices", ()) if one["name"] == part["name"]), none)
-    wheels = {one["wheel"].removesuffix(".whl"): one for one in said.get("distributions", ())}
+    said = next((one for one in _dicts(described["manifest"], "slices") if one.get("name") == part["name"]), _NONE)
+    wheels = {
+        one["wheel"].removesuffix(".whl"): one for one in _dicts(said, "distributions")
+        if all(isinstance(one.get(key), str) for key in _OF_A_WHEEL)
+    }  # fmt: skip
     for layer in (described["layers"][index] for index in part["layers"]):
         root, origin = tree / layer["name"], layer["name"].partition("~")[0]
         owner = None
         if origin in wheels:
             owner = _distribution(wheels[origin], root)
         elif layer["kind"] == "interpreter":
-            owner = _interpreter(origin, layer["digest"], said.get("interpreter", {}).get("version", ""))
+            owner = _interpreter(origin, layer["digest"], _text(said.get("interpreter"), "version"))
         if owner:
             yield owner
         if layer["kind"] != "bytecode":
             for one in libraries.of_tree(root, layer["digest"], layer["name"], cache):
-                yield _library(one, owner.key if owner else "")
+                if not (owner and owner.kind == "interpreter" and one.project == owner.name):
+                    yield _library(one, owner.key if owner else "")
+
+
+def _dicts(said: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Give a list of objects as far as it is one: anybody may have written a manifest."""
+    found = said.get(key)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _text(said: object, key: str) -> str:
+    found = said.get(key) if isinstance(said, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _distribution(said: Mapping[str, str], root: Path) -> Part:
-    source = said.get("built_from", "")
+    source = _text(said, "built_from")
     name, version = said["name"], said["version"]
     qualifiers = {} if source else {"file_name": said["wheel"]}
     # what was built from a directory is in no index, or another is there by that name
@@ -128,8 +145,7 @@ def _library(one: libraries.Library, within: str) -> Part:
 
 def _launchers(path: Path, manifest: Mapping[str, Any]) -> Iterator[Part]:
     """Give the launchers, and the decoder that is linked into each."""
-    version = manifest.get("packer", "")
-    zstd = manifest.get("launcher", {}).get("zstd", "")
+    version, zstd = _text(manifest, "packer"), _text(manifest.get("launcher"), "zstd")
     for machine, content in _read_launchers(path):
         purl = PackageURL("generic", None, "fatpar-launcher", version) if version else None
         digest = hashlib.sha256(content).hexdigest()

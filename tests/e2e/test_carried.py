@@ -133,6 +133,25 @@ def test_the_host_s_python_is_preferred(carried: Path) -> None:
     assert b"cp39-manylinux_2_17_x86_64-carried: fits\n" in ended.stdout
 
 
+def test_it_is_in_the_bill_of_materials(carried: Path) -> None:
+    """As are the libraries that it brings along."""
+    place = Place(carried.parent.parent)
+    said = json.loads(place.packed("sbom", "tool").stdout)
+    (python,) = [one for one in said["components"] if one["name"] == "cpython"]
+    assert (python["version"], python["purl"]) == ("3.9.2", "pkg:generic/cpython@3.9.2")
+    assert python["licenses"] == [{"license": {"id": "Python-2.0.1"}}]
+    (within,) = [one["dependsOn"] for one in said["dependencies"] if one["ref"] == python["bom-ref"]]
+    brought = {one["name"]: one for one in said["components"] if one["bom-ref"] in within}
+    assert brought.keys() >= {"openssl", "sqlite", "libffi"}
+    assert brought["openssl"]["version"].startswith("1.1.1")
+    place.packed("sbom", "tool", "--format", "spdx", "-o", "tool.spdx.json")
+    packages = json.loads((place.work / "tool.spdx.json").read_text())["packages"]
+    assert [one["versionInfo"] for one in packages if one["name"] == "cpython"] == ["3.9.2"]
+    assert place.run("sbom", "report.py").whole == (
+        1, "", "packer: report.py: not a fatpar archive: it does not end in a trailer\n"
+    )  # fmt: skip
+
+
 # Certificates ---------------------------------------------------------------------------------------------------
 
 

@@ -76,6 +76,20 @@ def test_markers_of_others_are_judged_for_the_target(tmp_path: Path, tool: str) 
     assert [one.name for one in lock.pick(lock.read(path), CP39)] == ["app", "four", "made", "three", "two"]
 
 
+@pytest.mark.parametrize(
+    ("said", "file", "right"),
+    [
+        ("one_more-1.0-py2.py3-none-any.whl", "One.More-1.0-py3.py2-none-any.whl", True),
+        ("one-1.0.tar.gz", "One-1.0.tar.gz", True), ("one-1.0.tar.gz", "one-1.0.1.tar.gz", False),
+        ("one-1.0-py3-none-any.whl", "two-1.0-py3-none-any.whl", False), ("one-1.0-py3-none-any.whl", "one.whl", False),
+        ("one-1.0-py3-none-any.whl", "one-1.0.tar.gz", False),
+    ],
+)  # fmt: skip
+def test_names_of_files_may_be_written_otherwise(said: str, file: str, right: bool) -> None:
+    """uv writes them normalised, whatever the index calls them."""
+    assert lock._alike(said, file) is right
+
+
 # What is refused ---------------------------------------------------------------------------------------------------
 
 

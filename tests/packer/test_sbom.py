@@ -16,7 +16,7 @@ from support import archives, index
 from support.elf import elf
 
 import packer
-from packer import job, native, pack, parts, progress, sbom
+from packer import inspect, job, native, pack, parts, progress, sbom
 from packer.config import Config
 
 SITE = "lib/python/site-packages"
@@ -147,3 +147,23 @@ def test_what_a_stranger_wrote_is_told_as_far_as_it_goes(form: str, tmp_path: Pa
     assert "liba" in text
     if form == "cyclonedx":
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"slices": 1, "launcher": [], "packer": {}, "source_date_epoch": "x"}, {"slices": [1, {"name": SLICES[0]}]},
+        {"slices": [{"name": SLICES[0], "distributions": [1, {"wheel": "modules-1.0-py2.py3-none-any.whl"}]}]},
+        {"slices": [{"name": SLICES[0], "interpreter": "3", "distributions": {}}], "launcher": {"zstd": 1}},
+    ],
+)  # fmt: skip
+def test_a_manifest_that_makes_no_sense_hinders_nothing(
+    manifest: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+    path = archives.write(tmp_path / "a", tmp_path / "d", {"app.py": ""}, tags=("cp311",))
+    described = inspect.describe(path) | {"manifest": manifest}
+    monkeypatch.setattr(inspect, "describe", lambda _: described)
+    assert {one.kind for one in parts.of_archive(path)} == {"launcher", "library"}
+    for form in sbom.FORMATS:
+        assert sbom.make(path, form)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import archives
 
-from packer import share, workspace
+from packer import cli_workspace, share, workspace
 from packer.config import Config
 from packer.errors import UsageError
 
@@ -133,6 +133,28 @@ def test_a_lock_is_for_all(tmp_path: Path) -> None:
     path = written(tmp_path, "lock = 'pylock.toml'\n[settings]\nlock = 'another.toml'\n[tools.x]")
     with pytest.raises(UsageError, match=r"lock and \[settings\] lock: only one of them can be"):
         workspace.read(path)
+
+
+def test_what_one_lock_is_made_from(tmp_path: Path) -> None:
+    text = """\
+lock = "pylock.toml"
+[settings]
+abis = "cp39"
+[tools.one]
+requirements = ["x", "one"]
+[tools.two]
+requirements = ["x", "./two"]
+constraint = ["c.txt"]
+"""
+    found = workspace.requirements(workspace.read(written(tmp_path, text)))
+    assert found == Config(
+        lock=Path("pylock.toml"), abis="cp39", inputs=("x", "one", "./two"), constraint=(Path("c.txt"),)
+    )  # fmt: skip
+    path = written(tmp_path, f'{text}abis = "cp311"\n')
+    with pytest.raises(UsageError, match=r"tools\.toml: one and two do not have the same abis"):
+        workspace.requirements(workspace.read(path))
+    with pytest.raises(UsageError, match=r"tools\.toml: it names no lock"):
+        cli_workspace.locking(written(tmp_path, "[tools.one]\nrequirements = ['x']"), Config())
 
 
 def test_tools_become_one(tmp_path: Path) -> None:
