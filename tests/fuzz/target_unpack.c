@@ -177,8 +177,8 @@ makeview(struct work *w, uint32_t slice)
 	sel.slice = slice;
 	w->sel = &sel;
 	w->verdict = v;
-	viewname(w->ar, slice, h, v, w->view);
-	if (viewmake(w->ar, slice, h, v, &w->places, s, w->view, BOOT, &fault) == 0) {
+	if (viewname(w->ar, slice, h, v, w->view, &fault) == 0 &&
+	    viewmake(w->ar, slice, h, v, &w->places, s, w->view, BOOT, &fault) == 0) {
 		/* one with a copy of the host's interpreter is never taken for whole */
 		PROMISE(viewholds(w->ar, slice, h, v, &w->places, s, w->view) == (w->slice->shape != VIEW_PREFIX), "the view of slice %u is another on disk", (unsigned)slice);
 		viewleads(w->ar, slice, w->stores, s, w->view);
