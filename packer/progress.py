@@ -1,13 +1,17 @@
-"""What long work tells a person: a line that changes on a terminal, nothing elsewhere."""
+"""What long work tells a person: a line that changes on a terminal; elsewhere one from time to time."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+SELDOM = 60.0
+"""Seconds between lines in a log: what takes no longer says nothing there."""
 
 
 class Progress(Protocol):
@@ -35,7 +39,7 @@ class Quiet:
 
 @contextlib.contextmanager
 def showing(*, quiet: bool) -> Iterator[Progress]:
-    """Show progress on standard error while the block runs, if that is a terminal."""
+    """Show progress on standard error while the block runs."""
     with several(quiet=quiet) as named:
         yield named("")
 
@@ -43,8 +47,12 @@ def showing(*, quiet: bool) -> Iterator[Progress]:
 @contextlib.contextmanager
 def several(*, quiet: bool) -> Iterator[Callable[[str], Progress]]:
     """Show the progress of several things, each with its name before it."""
-    if quiet or not sys.stderr or not sys.stderr.isatty():
+    if quiet or not sys.stderr:
         yield lambda _: Quiet()
+        return
+    if not sys.stderr.isatty():
+        with _logged() as named:
+            yield named
         return
     # only here: it takes longer to import than all the rest
     from rich import progress
@@ -73,3 +81,39 @@ def several(*, quiet: bool) -> Iterator[Callable[[str], Progress]]:
                 bar.advance(self._task, size)
 
         yield Bar
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[Callable[[str], Progress]]:
+    """Write a line of what is being done whenever that has taken long."""
+    over = threading.Event()
+    lines: list[_Line] = []
+
+    def tell() -> None:
+        while not over.wait(SELDOM):
+            for line in lines:
+                if line.text:
+                    print(f"packer: {line.name}{line.text} ...", file=sys.stderr, flush=True)
+
+    def named(name: str) -> Progress:
+        lines.append(_Line(f"{name}: " if name else ""))
+        return lines[-1]
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield named
+    finally:
+        over.set()
+        thread.join()
+
+
+class _Line(Quiet):
+    """What one thing is at."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = ""
+
+    def say(self, text: str) -> None:
+        self.text = text
