@@ -84,14 +84,14 @@ def _complain(message: str, hint: str = "") -> None:
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that it can clean up, which no further one disturbs."""
+    """Let other signals end the block as Ctrl-C does, so that it can clean up, which no further one disturbs."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         for one in before:
             signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     before = {one: signal.getsignal(one) for one in numbers if signal.getsignal(one) not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, end)
