@@ -21,7 +21,7 @@
     output = "^3\\\\.2"                 # regular expression, found in what it writes
     stdin = "text"
 
-Paths are relative to the file.
+Paths are relative to the file; ``docs/matrix.md`` tells more.
 """
 
 from __future__ import annotations

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from support import archives, matrices
-from support.packing import Place
+from support.packing import Place, wait_for, watched
 
 from packer import results
 from packer.cli import main
@@ -156,6 +158,26 @@ def test_what_no_run_can_be_made_of(place: Place) -> None:
         0, "packer: nothing was run: shard 2 of 2 has no hosts: hosts.toml has 1\n"
     )  # fmt: skip
     assert json.loads(ended.stdout)["shard"] == [2, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_ends_it_and_leaves_nothing(place: Place, number: signal.Signals) -> None:
+    write(place, "cp39")
+    (place.work / "hosts.toml").write_text('[[host]]\nname = "far"\nssh = "far"\n')
+    (place.work / "ssh").write_text(f"#!/bin/sh\ntouch {place.root}/begun\nexec sleep 4711\n")
+    (place.work / "ssh").chmod(0o755)
+    before = place.left()
+    path = f"{place.work}:{os.environ['PATH']}"
+    with watched(place.start("matrix", "app", "--run", "hosts.toml", "--", "x", env={"PATH": path})) as process:
+        wait_for((place.root / "begun").exists, process)
+        (place.root / "begun").unlink()
+        assert list((place.root / "tmp").glob("packer-matrix-*"))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    said = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert (process.returncode, stderr) == (128 + number, f"packer: {said}\n")
+    assert place.left() == before
+    assert place.processes() == []
 
 
 USAGE = {

@@ -57,6 +57,7 @@ def test_parts_of_a_run_are_put_together_in_its_order() -> None:
     [
         ([shard(1, 2)], "it is a part of a run: of 2 shards there is no 2"),
         ([shard(2, 4)], "it is a part of a run: of 4 shards there is no 1, 3, 4"),
+        ([shard(1, 10**15)], "it is a part of a run: of 1000000000000000 shards there is no 2, 3, 4, 5,"),
         ([shard(1, 2), shard(1, 2)], "shard 1 of 2 is there twice"),
         ([shard(1, 3), shard(2, 2)], "they are parts of different runs: shard 1 of 3, shard 2 of 2"),
         ([shard(1, 2), matrices.matrix(*matrices.ROWS[1::2])], "they are parts of different runs: shard 1 of 2, no "),
