@@ -233,7 +233,8 @@ def refuse_flood(file: IO[bytes]) -> None:
     :param file: what a running command writes to.
     """
     if _floods(file):
-        raise HostError(f"it does not stop talking: {native.printable(_shown(os.pread(file.fileno(), 200, 0)))}")
+        first = _shown(os.pread(file.fileno(), 200, 0)).partition("\n")[0]
+        raise HostError(f"it does not stop talking: {native.printable(first)}")
 
 
 def _shown(said: bytes) -> str:

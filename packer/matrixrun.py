@@ -102,7 +102,7 @@ def planned(plan: Plan, hosts_file: Path, arguments: Sequence[str], required: Co
     """
     names = [host.name for host in plan.hosts]
     if unknown := sorted(set(required) - set(names)):
-        raise UsageError(f"--required: {hosts_file} names no host {unknown[0]!r}: {', '.join(names)} are there")
+        raise UsageError(f"--required: {hosts_file} names no host {unknown[0]!r}, but {', '.join(names)}")
     hosts = tuple(replace(host, required=host.required or host.name in required) for host in plan.hosts)
     return Plan(hosts, _cases(plan.cases, arguments))
 

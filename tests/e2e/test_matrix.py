@@ -152,7 +152,7 @@ def test_what_no_run_can_be_made_of(place: Place) -> None:
         ended = place.run("matrix", "app", "--run", "hosts.toml", *words)
         assert ended.whole == (2, "", "packer: no case was run: give -- ARGUMENTS or [[case]]\n")
         ended = place.run("matrix", "app", "--run", "hosts.toml", "--required", "b", *words, "--", "x")
-        assert ended.whole == (2, "", "packer: --required: hosts.toml names no host 'b': a are there\n")
+        assert ended.whole == (2, "", "packer: --required: hosts.toml names no host 'b', but a\n")
     ended = place.run("matrix", "app", "--run", "hosts.toml", "--shard", "2/2", "--json", "--", "x")
     assert (ended.status, ended.stderr) == (
         0, "packer: nothing was run: shard 2 of 2 has no hosts: hosts.toml has 1\n"

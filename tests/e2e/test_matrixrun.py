@@ -161,7 +161,7 @@ def test_a_required_host_without_a_slice(tool: Path, tmp_path: Path) -> None:
 def test_a_host_that_is_required_and_not_there(tool: Path, tmp_path: Path) -> None:
     hosts = '[[host]]\nname = "here"\nlocal = true\n[[host]]\nname = "other"\nlocal = true\n'
     for shard in (None, (1, 2)):
-        with pytest.raises(UsageError, match=r"hosts.toml names no host 'hear': here, other are there$"):
+        with pytest.raises(UsageError, match=r"hosts.toml names no host 'hear', but here, other$"):
             run(tool, tmp_path, hosts, required=["other", "hear"], shard=shard)
 
 

@@ -162,7 +162,7 @@ def test_a_host_that_cannot_be_used(command: list[str], error: str) -> None:
     [
         ("exec yes", "it says much, and never that it is ready: y"),
         ("exec tr '\\0' x </dev/zero", "its answer makes no sense: x{200}"),
-        ("(exec yes >&2) ; true", r"it does not stop talking: (y.x0a)+y?"),
+        ("(exec yes >&2) ; true", "it does not stop talking: y"),
         ("echo ready; read line; exec tr '\\0' x </dev/zero", "its answer makes no sense: x{200}"),
         ("echo ready; read line; echo exited 0 1 99999999; exec yes", "its answer makes no sense: exited 0 1 99999999"),
         ("echo ready; read line; echo exited 0 1 -1", "its answer makes no sense: exited 0 1 -1"),
