@@ -61,7 +61,9 @@ def summary(matrix: Matrix) -> str:
     running = sum(choice.slice is not None for choice in choices)
     parts = [f"a slice runs on {running} of {len(matrix.rows)} hosts"]
     lacking = [row.host for row in matrix.rows if row.required and _none(row)]
-    unknown = [row.host for row in matrix.rows if row.required and not choice_of(row) and not row.seen]
+    unknown = [
+        row.host for row in matrix.rows if row.required and not choice_of(row) and not (row.seen and row.seen.error)
+    ]
     unusable = sum(bool(row.seen and row.seen.error) for row in matrix.rows)
     failed = sum(not ran.passed for row in matrix.rows if row.seen for ran in row.seen.cases)
     differing = sum(not row.agrees for row in matrix.rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from support import matrices
 
 from packer import report_text
@@ -71,3 +73,8 @@ def test_a_reason_that_slices_share_is_said_once() -> None:
     many = {f"cp3{number}-x": ("needs machine x86_64, found aarch64",) for number in range(12)}
     row = Row("router", "router", False, Choice(None, None, many))
     assert "  cp30-x and 11 more: needs machine" in report_text.text(matrices.matrix(row))
+
+
+def test_a_required_host_of_which_nothing_is_known_is_named() -> None:
+    said = report_text.summary(matrices.matrix(replace(matrices.UNKNOWN, required=True)))
+    assert said == "a slice runs on 0 of 1 hosts; not known of unknown, where one is required"
