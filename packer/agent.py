@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -27,8 +28,22 @@ _TICK = 0.2
 _GRACE = 60
 """Seconds that an answer may come later than the program has to end."""
 
+_GREETING = 1 << 16
+"""Bytes that a host may say before the agent is ready, and of a line that is no answer."""
+
+_OUTPUT = 1 << 20
+"""Bytes of output that an agent keeps (``KEPT`` in agent.c)."""
+
+_ERRORS = 16 << 20
+"""Bytes that what leads to a host may write to stderr, or print."""
+
 _LEAVING = 10
 """Seconds for an agent to remove what it has made, before it is killed."""
+
+
+_ANSWER = re.compile(
+    rb"(?P<how>exited|killed|late|failed) (?P<number>[0-9]{1,4}) (?P<nanoseconds>[0-9]{1,18}) (?P<size>[0-9]{1,8})"
+)
 
 
 class HostError(PackError):
@@ -52,20 +67,26 @@ class Ended:
 class Agent:
     """An agent that runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stop: threading.Event, lament: Callable[[], str]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], stop: threading.Event, errors: IO[bytes], lament: Callable[[], str]
+    ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
         os.set_blocking(self._in, False)
         self._stop = stop
+        self._errors = errors
         self._lament = lament
         self._read = b""
 
     def await_ready(self, patience: float) -> None:
         """Wait until it answers; what a login shell may say before that is passed over."""
         deadline = time.monotonic() + patience
-        while self._line(deadline) != b"ready":
-            pass
+        said = 0
+        while (line := self._line(deadline)) != b"ready":
+            said += len(line) + 1
+            if said > _GREETING:
+                raise HostError(f"it says much, and never that it is ready: {native.printable(_shown(line))}")
 
     def launch(
         self, words: Sequence[str], variables: Mapping[str, str | None], *, stdin: str = "", fresh: bool, timeout: float
@@ -83,13 +104,12 @@ class Agent:
         head = f"{fresh:d} {int(timeout * 1000)} {len(words)} {len(given)} {len(payload)}\n"
         deadline = time.monotonic() + timeout + _GRACE
         self._send(head.encode() + payload, deadline)
-        line = self._line(deadline).decode("ascii", "replace")
-        try:
-            how, number, nanoseconds, size = line.split()
-            output = self._bytes(int(size), deadline).decode("utf-8", "replace")
-            return Ended(how, int(number), int(nanoseconds) / 1e9, output)
-        except ValueError:  # a machine that says something in between
-            raise HostError(f"its answer makes no sense: {native.printable(line[:200])}") from None
+        line = self._line(deadline)
+        said = _ANSWER.fullmatch(line)
+        if said is None or int(said["size"]) > _OUTPUT:  # a machine that says something in between
+            raise HostError(f"its answer makes no sense: {native.printable(_shown(line))}")
+        output = self._bytes(int(said["size"]), deadline).decode("utf-8", "replace")
+        return Ended(said["how"].decode(), int(said["number"]), int(said["nanoseconds"]) / 1e9, output)
 
     def _send(self, data: bytes, deadline: float) -> None:
         while data:
@@ -103,6 +123,8 @@ class Agent:
 
     def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._read:
+            if len(self._read) > _GREETING:
+                raise HostError(f"its answer makes no sense: {native.printable(_shown(self._read))}")
             self._fill(deadline)
         line, _, self._read = self._read.partition(b"\n")
         return line
@@ -123,11 +145,15 @@ class Agent:
     def _wait(self, descriptor: int, event: int, deadline: float) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, event)
-            while not selector.select(_TICK):
+            ready = False
+            # at every turn, too: one that never stops talking is always ready
+            while not ready:
                 if self._stop.is_set():
                     raise StoppedError
                 if time.monotonic() > deadline:
                     raise HostError(f"no answer in time: {self._lament()}")
+                refuse_flood(self._errors)
+                ready = bool(selector.select(_TICK))
 
 
 @contextmanager
@@ -138,12 +164,14 @@ def started(
     patience: float,
     environment: Mapping[str, str] | None = None,
     console: Callable[[], str] = str,
+    speaker: str = "",
     listens: bool = True,
 ) -> Iterator[Agent]:
     """Start an agent by a command that leads to it; when the block ends, it and all that it runs are gone.
 
     :param patience: seconds until it has to answer.
     :param console: gives what the host itself has said, for an error.
+    :param speaker: whose errors the command's are.
     :param listens: whether it learns that its input has ended, so that it can clean up.
     :raises HostError: if it does not answer.
     """
@@ -155,14 +183,15 @@ def started(
             )  # fmt: skip
         except OSError as error:
             raise HostError(f"cannot run {command[0]}: {error.strerror}") from None
-        with ended(process, listens=listens):
-            agent = Agent(process, stop, lambda: last_words(process, errors, console()))
+        with ended(process, errors, listens=listens):
+            name = f"{speaker}: " if speaker else ""
+            agent = Agent(process, stop, errors, lambda: name + last_words(process, errors, console()))
             agent.await_ready(patience)
             yield agent
 
 
 @contextmanager
-def ended(process: subprocess.Popen[bytes], *, listens: bool) -> Iterator[None]:
+def ended(process: subprocess.Popen[bytes], errors: IO[bytes], *, listens: bool) -> Iterator[None]:
     """See that a process that leads a group has ended when the block has."""
     try:
         yield
@@ -170,22 +199,47 @@ def ended(process: subprocess.Popen[bytes], *, listens: bool) -> Iterator[None]:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
+        process.stdout.close()  # one that writes does not wait for us to read
         if listens:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_LEAVING)
+            _await_end(process, errors, _LEAVING)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdout.close()
 
 
 def last_words(process: subprocess.Popen[bytes], errors: IO[bytes], console: str) -> str:
     """Why it does not answer: the last lines of it, and of the host itself."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(1)
-    errors.seek(0)
+    _await_end(process, errors, 1)
+    errors.seek(max(os.fstat(errors.fileno()).st_size - _GREETING, 0))
     said = _lines(errors.read().decode("utf-8", "replace"))[-1:] + _lines(console)[-3:]
     return "; ".join(said) or "it said nothing"
+
+
+def _await_end(process: subprocess.Popen[bytes], errors: IO[bytes], seconds: float) -> None:
+    """Give a process some time to end, unless it uses that to fill our disk."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline and not _floods(errors):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(min(_TICK, seconds))
+
+
+def _floods(file: IO[bytes]) -> bool:
+    return os.fstat(file.fileno()).st_size > _ERRORS
+
+
+def refuse_flood(file: IO[bytes]) -> None:
+    """Give up a host that fills our disk by what leads to it.
+
+    :param file: what a running command writes to.
+    """
+    if _floods(file):
+        first = _shown(os.pread(file.fileno(), 200, 0)).partition("\n")[0]
+        raise HostError(f"it does not stop talking: {native.printable(first)}")
+
+
+def _shown(said: bytes) -> str:
+    """Decode the beginning of what makes no sense."""
+    return said[:200].decode("utf-8", "replace").strip()
 
 
 def _lines(text: str) -> list[str]:

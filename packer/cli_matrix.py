@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +34,14 @@ EPILOG = """examples:
 What would have to be added for hosts without a slice is found by trying: an older policy, a Python that the host
 has, another C library or machine, an interpreter brought along. Whether wheels exist for that, only the index knows.
 
-exit status: 0 nothing is wrong, 1 a required host has no slice, a host selects another slice than predicted, or a
-case failed; 2 wrong usage
+exit status: 0 nothing is wrong; 1 a required host has no slice, a host selects another slice than predicted, a case
+failed, a host could not be used, or something could not be read; 2 wrong usage, HOSTS.toml included
 """
+
+
+_TIMEOUT = 120.0
+_LONGEST = 86400.0
+"""Seconds that a launch may take at most: a day."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -80,7 +84,8 @@ def _add_hosts(matrix: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--required", action="append", metavar="NAME,...",
-        help="hosts on which it is a failure that no slice runs; may be repeated",
+        help="hosts on which it is a failure that no slice runs; may be repeated (default: with --predict and --plan "
+        "none, with --run all but those that say required = false)",
     )  # fmt: skip
 
 
@@ -102,17 +107,12 @@ def _add_run(matrix: argparse.ArgumentParser) -> None:
         "--rerun-failed", type=Path, metavar="RESULT.json",
         help="only hosts that have something wrong in this result; the rest is taken from it",
     )  # fmt: skip
-    group.add_argument(
-        "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="for one launch (default: 120)"
-    )
+    group.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=f"for one launch (default: {_TIMEOUT:g})")
     group.add_argument(
         "--emit", choices=("github", "gitlab", "buildkite", "kubernetes"),
         help="run nothing; print the definition of jobs that do, for this service",
     )  # fmt: skip
-    group.add_argument(
-        "--shards", type=_count, metavar="N",
-        help="with --emit: how many jobs (default: 4); with --merge: how many results there have to be",
-    )  # fmt: skip
+    group.add_argument("--shards", type=_count, metavar="N", help="with --emit: how many jobs (default: 4)")
     group.add_argument(
         "--setup", action="append", metavar="COMMAND",
         help="with --emit: a shell command with which each job begins, so that packer and FILE are there (default: "
@@ -138,9 +138,9 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if seconds > 0:
+    if 0 < seconds <= _LONGEST:
         return seconds
-    raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
+    raise argparse.ArgumentTypeError(f"not a number of seconds up to {_LONGEST:g}: {text!r}")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -152,22 +152,26 @@ def _shard(text: str) -> tuple[int, int]:
 
 _FOR = {
     "hosts": ("predict", "plan"), "abis": ("plan",), "arch": ("plan",), "bundle": ("plan",), "libc": ("plan",),
-    "at_once": ("run",), "shard": ("run",), "rerun_failed": ("run",), "emit": ("run",), "arguments": ("run",),
-    "required": ("predict", "plan", "run"), "shards": ("emit", "merge"), "setup": ("emit",),
+    "at_once": ("run",), "shard": ("run",), "rerun_failed": ("run",), "arguments": ("run", "emit"),
+    "timeout": ("run", "emit"), "required": ("predict", "plan", "run", "emit"), "shards": ("emit",), "setup": ("emit",),
+    **dict.fromkeys(("json", "html", "junit"), ("predict", "plan", "run", "merge")),
 }  # fmt: skip
-"""Which options are for which modes."""
+"""Which options are for which modes; that a run is only described (``--emit``) is one of its own."""
 
 
 def _mode(options: argparse.Namespace) -> str:
     """Give the mode, and refuse what would have no effect in it."""
     mode = next(name for name in ("predict", "plan", "merge", "hosts_file") if getattr(options, name))
     mode = "run" if mode == "hosts_file" else mode
-    modes = {mode, *(("emit",) if options.emit else ())}
+    if options.emit:
+        if mode != "run":
+            raise UsageError("--emit is for --run")
+        mode = "emit"
     for name, those in _FOR.items():
-        if getattr(options, name) is not None and not modes & set(those):
+        if getattr(options, name) not in (None, False) and mode not in those:
             said = "--" if name == "arguments" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{said} is for --{' and --'.join(those)}")
-    takes_file = mode in ("predict", "run")
+            raise UsageError(f"{said} is for --{' and --'.join(those)}{', not for --emit' if options.emit else ''}")
+    takes_file = mode in ("predict", "run", "emit")
     if takes_file and options.file is None:
         raise UsageError(f"--{mode}: of which archive?", hint=f"packer matrix FILE --{mode} ...")
     if options.file is not None and not takes_file:
@@ -177,7 +181,7 @@ def _mode(options: argparse.Namespace) -> str:
 
 def _matrix(options: argparse.Namespace) -> int:
     mode = _mode(options)
-    if options.emit:
+    if mode == "emit":
         return _emit(options)
     for path, option in ((options.html, "--html"), (options.junit, "--junit")):
         _refuse(options, path, option)
@@ -237,24 +241,24 @@ def _run(options: argparse.Namespace) -> Matrix:
     again = _read(options.rerun_failed) if options.rerun_failed else None
     with progress.showing(quiet=options.json) as bar:
         found: Matrix = matrixrun.run(
-            options.file, options.hosts_file, options.arguments or [],
+            options.file, options.hosts_file, options.arguments or [], required=_names(options.required),
             at_once=options.at_once or os.cpu_count() or 1, shard=options.shard, again=again,
-            timeout=options.timeout, progress=bar,
+            timeout=options.timeout or _TIMEOUT, progress=bar,
         )  # fmt: skip
-    required = _names(options.required)
-    rows = tuple(replace(row, required=True) if row.host in required else row for row in found.rows)
-    return replace(found, rows=rows)
+    if not found.rows:
+        number, count = options.shard
+        hosts = f"{options.hosts_file} has {len(found.plan)}"
+        print(f"packer: nothing was run: shard {number} of {count} has no hosts: {hosts}", file=sys.stderr)
+    return found
 
 
 def _merge(options: argparse.Namespace) -> Matrix:
     from packer import results
 
-    if options.shards not in (None, len(options.merge)):
-        raise PackError(f"cannot merge: there are {len(options.merge)} results of {options.shards} shards")
     try:
         return results.merged([_read(path) for path in options.merge])
     except ValueError as error:
-        raise PackError(f"cannot merge: {error}", hint="merge the shards of one run of one archive") from None
+        raise PackError(f"cannot merge: {error}", hint="merge all shards of one run of one archive") from None
 
 
 def _read(path: Path) -> Matrix:
@@ -273,17 +277,21 @@ def _read(path: Path) -> Matrix:
         return results.from_json(said)
     except OSError as error:
         raise PackError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except RecursionError:
+        raise PackError(f"{path} is not what packer matrix --json prints: it is nested too deep") from None
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         what = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
         raise PackError(f"{path} is not what packer matrix --json prints: {what}") from None
 
 
 def _emit(options: argparse.Namespace) -> int:
-    from packer import emit
+    from packer import emit, matrixhosts, matrixrun
 
+    plan = matrixhosts.read(options.hosts_file, places=False)  # the jobs may make them
+    matrixrun.planned(plan, options.hosts_file, options.arguments or [], _names(options.required))
     wanted = emit.Wanted(
         str(options.file), str(options.hosts_file), tuple(options.arguments or ()), options.shards or 4,
-        tuple(options.setup or emit.SETUP), tuple(_names(options.required)), options.timeout,
+        tuple(options.setup or emit.SETUP), tuple(_names(options.required)), options.timeout or _TIMEOUT,
     )  # fmt: skip
     print(emit.definition(options.emit, wanted), end="")
     return 0
@@ -305,7 +313,7 @@ def _report(options: argparse.Namespace, matrix: Matrix) -> None:
     if options.json:
         import json
 
-        print(json.dumps(matrix.json(), indent=2, sort_keys=True))
+        print(json.dumps(matrix.json(), indent=2))  # in their order, which tells of slices what is preferred
         return
     import shutil
 

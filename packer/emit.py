@@ -67,9 +67,9 @@ def _run(wanted: Wanted, shard: str, result: str, escaped: Callable[[str], str] 
     return " ".join([escaped(shlex.join(words)), "--shard", shard, "--json", *own, ">", result])
 
 
-def _merge(wanted: Wanted) -> str:
+def _merge() -> str:
     reports = f"--html {_WHOLE}/matrix.html --junit {_WHOLE}/matrix.xml"
-    return f"packer matrix --merge {_PARTS}/*.json --shards {wanted.shards} {reports}"
+    return f"packer matrix --merge {_PARTS}/*.json {reports}"
 
 
 # Services -------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def _github(wanted: Wanted) -> _Definition:
             "with": {"pattern": f"{_PARTS}-*", "path": _PARTS, "merge-multiple": True},
         },
         {"run": f"mkdir -p {_WHOLE}"},
-        {"run": _merge(wanted)},
+        {"run": _merge()},
         {"if": "always()", "uses": "actions/upload-artifact@v4", "with": {"name": _WHOLE, "path": _WHOLE}},
     ]  # fmt: skip
     content: dict[str, Value] = {
@@ -126,7 +126,7 @@ def _gitlab(wanted: Wanted) -> _Definition:
         },
         "matrix": {
             "stage": "report", "image": _IMAGE, "when": "always", "needs": ["part"],
-            "script": [*wanted.setup, f"mkdir -p {_WHOLE}", _merge(wanted)],
+            "script": [*wanted.setup, f"mkdir -p {_WHOLE}", _merge()],
             "artifacts": {"when": "always", "paths": [_WHOLE], "reports": {"junit": f"{_WHOLE}/matrix.xml"}},
         },
     }  # fmt: skip
@@ -149,7 +149,7 @@ def _buildkite(wanted: Wanted) -> _Definition:
                 "label": "matrix", "key": "matrix", "depends_on": "part", "allow_dependency_failure": True,
                 "commands": [
                     *setup, f"mkdir -p {_WHOLE}", f"buildkite-agent artifact download '{_PARTS}/*.json' .",
-                    _merge(wanted),
+                    _merge(),
                 ],
                 "artifact_paths": [f"{_WHOLE}/*"],
             },
@@ -174,7 +174,7 @@ def _kubernetes(wanted: Wanted) -> _Definition:
     once: dict[str, Value] = {"completions": wanted.shards, "parallelism": wanted.shards, "backoffLimitPerIndex": 0}
     script = f"set -e\n{setup}\nmkdir -p {_PARTS}\n{seen}"
     shards = _job("fatpar-matrix-part", script, claim, {"completionMode": "Indexed", **once})
-    whole = f"set -e\n{setup}\nmkdir -p {_WHOLE}\nuntil {there}; do sleep 5; done\n{_merge(wanted)}"
+    whole = f"set -e\n{setup}\nmkdir -p {_WHOLE}\nuntil {there}; do sleep 5; done\n{_merge()}"
     merge = _job("fatpar-matrix", whole, claim, {"activeDeadlineSeconds": 24 * 3600, "backoffLimit": 0})
     head = (
         f"For kubectl create -f; made by packer matrix --emit kubernetes. The volume of the claim {claim} holds",

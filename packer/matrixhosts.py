@@ -12,7 +12,7 @@
     image = "debian:12"               # an image, with podman or docker
     kernel = "vmlinuz-5.10"           # a kernel under qemu, with the root filesystem of `root`
     ssh = "user@host"                 # a machine that ssh reaches
-                                      # nothing: this machine
+    local = true                      # this machine
 
     [[case]]
     name = "version"
@@ -21,19 +21,19 @@
     output = "^3\\\\.2"                 # regular expression, found in what it writes
     stdin = "text"
 
-Paths are relative to the file.
+Paths are relative to the file; ``docs/matrix.md`` tells more.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from packer import hosts
-from packer.errors import PackError
+from packer.errors import PackError, UsageError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 class Kind(Enum):
     """Where a host is."""
 
-    HERE = "this machine"
+    HERE = "local"
     ROOT = "root"
     IMAGE = "image"
     KERNEL = "kernel"
@@ -67,6 +67,8 @@ class Host:
     at: str = ""
     """Image, kernel, or what ssh is told."""
     root: Path | None = None
+    table: str = ""
+    """What the file says of where it is and how it is described; the same wherever the file lies."""
 
 
 @dataclass(frozen=True)
@@ -102,72 +104,88 @@ class _Table:
     def get(self, key: str, kind: type, default: Any = None) -> Any:
         value = self.rest.pop(key, default)
         if value is None:
-            raise PackError(f"{self.where}: {key} is missing")
+            raise UsageError(f"{self.where}: {key} is missing")
         if type(value) is not kind or not all(isinstance(one, str) for one in (value if type(value) is list else ())):
-            raise PackError(f"{self.where}: {key} must be {_TYPES[kind]}, is {value!r}")
+            raise UsageError(f"{self.where}: {key} must be {_TYPES[kind]}, is {value!r}")
         if any("\0" in str(one) for one in (value if isinstance(value, list) else [value])):
-            raise PackError(f"{self.where}: {key} has a NUL in it")
+            raise UsageError(f"{self.where}: {key} has a NUL in it")
         return value
 
     def done(self, known: str) -> None:
         if self.rest:
-            raise PackError(f"{self.where}: {min(self.rest)} is not known: {known} are")
+            raise UsageError(f"{self.where}: {min(self.rest)} is not known: {known} are")
 
 
-def read(path: Path) -> Plan:
+def read(path: Path, *, places: bool = True) -> Plan:
     """Read a file.
 
-    :raises PackError: that names the file, and the key that is wrong.
+    :param places: whether roots and kernels have to be there.
+    :raises UsageError: that names the file, and the key that is wrong.
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise PackError(f"cannot read the hosts {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read the hosts {path}: {error.strerror}") from error
     except ValueError as error:  # what is no UTF-8 or no TOML among them
-        raise PackError(f"{path}: {error}") from error
+        raise UsageError(f"{path}: {error}") from error
     if unknown := sorted(set(table) - {"host", "case"}):
-        raise PackError(f"{path}: {unknown[0]} is not known: [[host]] and [[case]] are")
-    found = _each(path, table, "host", lambda one: _host(one, path))
+        raise UsageError(f"{path}: {unknown[0]} is not known: [[host]] and [[case]] are")
+    found = _each(path, table, "host", lambda one: _host(one, path, places=places))
     if not found:
-        raise PackError(f"{path}: there is no [[host]]")
+        raise UsageError(f"{path}: there is no [[host]]")
     return Plan(tuple(found), tuple(_each(path, table, "case", _case)))
 
 
 def _each(path: Path, table: Mapping[str, Any], key: str, make: Callable[[_Table], Any]) -> list[Any]:
     tables = table.get(key, [])
     if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
-        raise PackError(f"{path}: {key} must be written [[{key}]]")
+        raise UsageError(f"{path}: {key} must be written [[{key}]]")
     made: list[Any] = []
     for number, one in enumerate(tables, 1):
         name = one.get("name")
         made.append(make(_Table(f"{path}: {key} {repr(name) if isinstance(name, str) else number}", one)))
         if made[-1].name in [before.name for before in made[:-1]]:
-            raise PackError(f"{path}: {key} {name!r} is there twice")
+            raise UsageError(f"{path}: {key} {name!r} is there twice")
     return made
 
 
-def _host(table: _Table, path: Path) -> Host:
+def _host(table: _Table, path: Path, *, places: bool) -> Host:
     name = _name(table)
     required = table.get("required", bool, True)
     described = _described(table, path)
     title = table.get("title", str, described.title if described else name)
-    given = {kind: table.get(kind.value, str) for kind in Kind if kind.value in table.rest}
-    table.done("describes, image, kernel, name, required, root, ssh, title")
+    given = {
+        kind: table.get(kind.value, bool if kind is Kind.HERE else str) for kind in Kind if kind.value in table.rest
+    }
+    table.done("describes, image, kernel, local, name, required, root, ssh, title")
+    said = {kind.value: value for kind, value in given.items()}
     root = given.pop(Kind.ROOT, None)
-    if len(given) + (root is not None and Kind.KERNEL not in given) > 1:
-        raise PackError(f"{table.where}: only one of root, image, kernel (with a root) and ssh can be said")
-    if root is not None and not (path.parent / root).is_dir():
-        raise PackError(f"{table.where}: root {root!r} is no directory")
-    kind, at = next(iter(given.items()), (Kind.HERE if root is None else Kind.ROOT, ""))
+    kind, at = _where(table, {kind: value for kind, value in given.items() if value is not False}, root)
+    if places and root is not None and not (path.parent / root).is_dir():
+        raise UsageError(f"{table.where}: root {root!r} is no directory")
     if kind is Kind.KERNEL:
-        if root is None:
-            raise PackError(f"{table.where}: kernel needs root, a root filesystem to be started with")
-        if not (path.parent / at).is_file():
-            raise PackError(f"{table.where}: kernel {at!r} is no file")
+        if places and not (path.parent / at).is_file():
+            raise UsageError(f"{table.where}: kernel {at!r} is no file")
         at = str((path.parent / at).absolute())
-    elif kind in (Kind.IMAGE, Kind.SSH) and (not at or at.startswith("-")):
-        raise PackError(f"{table.where}: {kind.value} cannot be {at!r}")
-    return Host(name, title, required, described, kind, at, (path.parent / root).absolute() if root else None)
+    asked = repr((name, sorted(said.items()), described and replace(described, name="", title="")))
+    return Host(name, title, required, described, kind, at, (path.parent / root).absolute() if root else None, asked)
+
+
+def _where(table: _Table, given: Mapping[Kind, Any], root: str | None) -> tuple[Kind, str]:
+    """Decide of which kind a host is."""
+    if len(given) + (root is not None and Kind.KERNEL not in given) > 1:
+        raise UsageError(f"{table.where}: only one of root, image, kernel (with a root), ssh and local can be said")
+    if not given and root is None:
+        raise UsageError(
+            f"{table.where}: where it is is missing: root, image, kernel (with a root), ssh, or local = true for this "
+            "machine"
+        )
+    kind, at = next(iter(given.items()), (Kind.ROOT, ""))
+    if kind is Kind.KERNEL and root is None:
+        raise UsageError(f"{table.where}: kernel needs root, a root filesystem to be started with")
+    if kind in (Kind.IMAGE, Kind.SSH) and (not at or at.startswith("-")):
+        raise UsageError(f"{table.where}: {kind.value} cannot be {at!r}")
+    return kind, "" if kind is Kind.HERE else at
 
 
 def _described(table: _Table, path: Path) -> hosts.Described | None:
@@ -177,7 +195,7 @@ def _described(table: _Table, path: Path) -> hosts.Described | None:
     try:
         return hosts.find(said if said in hosts.named() else str(path.parent / said))
     except PackError as error:
-        raise PackError(f"{table.where}: describes: {error}", error.hint) from error
+        raise UsageError(f"{table.where}: describes: {error}", error.hint) from error
 
 
 def _case(table: _Table) -> Case:
@@ -189,12 +207,12 @@ def _case(table: _Table) -> Case:
     try:
         re.compile(case.output)
     except re.error as error:
-        raise PackError(f"{table.where}: output is no regular expression: {error}") from error
+        raise UsageError(f"{table.where}: output is no regular expression: {error}") from error
     return case
 
 
 def _name(table: _Table) -> str:
     name: str = table.get("name", str)
     if not name:
-        raise PackError(f"{table.where}: name is empty")
+        raise UsageError(f"{table.where}: name is empty")
     return name

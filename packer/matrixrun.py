@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shlex
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING
 from packer import explain, matrixhosts, native
 from packer.agent import Ended, HostError
 from packer.errors import UsageError
-from packer.matrixhosts import Case, Host, Kind
+from packer.matrixhosts import Case, Host, Kind, Plan
 from packer.predict import choice_of
 from packer.reader import reading
 from packer.results import Choice, Matrix, Ran, Row, Seen
 from packer.runners import Reached, Stage, reached, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from packer.progress import Progress
@@ -47,6 +48,7 @@ def run(
     hosts_file: Path,
     arguments: Sequence[str],
     *,
+    required: Collection[str] = (),
     at_once: int,
     shard: tuple[int, int] | None,
     again: Matrix | None,
@@ -56,43 +58,59 @@ def run(
     """Run an archive on hosts.
 
     :param arguments: of one more case; none: no more.
+    :param required: names of hosts that are required whatever the file says.
     :param at_once: hosts.
     :param shard: ``(i, n)``: of the hosts only the i-th, counted from 1, and every n-th after it.
     :param again: hosts that passed there are not run again.
     :param timeout: seconds for a launch.
     :raises PackError: if the archive or the file cannot be used; what is wrong with a host is said in its row.
     """
-    plan = matrixhosts.read(hosts_file)
-    cases = _cases(plan.cases, arguments)
+    plan = planned(matrixhosts.read(hosts_file), hosts_file, arguments, required)
     with reading(path) as archive:
         identity = archive.id
         names = tuple(archive.string(one.name) for one in archive.records("slice"))
-    kept = _kept(again, identity, cases, path)
     hosts = _shard(plan.hosts, shard)
-    rows = {host.name: kept[host.name] for host in hosts if host.name in kept}
+    kept = _kept(again, identity, hosts, plan.cases, path)
+    rows = dict(kept)
     wanted = [host for host in hosts if host.name not in kept]
     stop = threading.Event()
     progress.total(len(wanted))
     with staged(path, stop) as stage, ThreadPoolExecutor(max(at_once, 1)) as pool:
-        visit = _Visit(stage, names, cases, timeout)
+        visit = _Visit(stage, names, plan.cases, timeout)
         running = {pool.submit(visit.see, host): host for host in wanted}
         try:
             progress.say(f"{len(wanted)} hosts")
             for done in as_completed(running):
                 host = running.pop(done)
                 seen, facts = done.result()
-                rows[host.name] = Row(host.name, host.title, host.required, _predict(path, host, facts), seen)
+                predicted, asked = _predict(path, host, facts), _asked(host, plan.cases)
+                rows[host.name] = Row(host.name, host.title, host.required, predicted, seen, asked)
                 progress.advance(1)
                 progress.say(", ".join(one.name for one in running.values()))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return Matrix(str(path), identity, names, tuple(rows[host.name] for host in hosts))
+    ordered = tuple(rows[host.name] for host in hosts)
+    return Matrix(str(path), identity, names, ordered, shard=shard, plan=tuple(host.name for host in plan.hosts))
+
+
+def planned(plan: Plan, hosts_file: Path, arguments: Sequence[str], required: Collection[str]) -> Plan:
+    """Give what is run: what a file says, and what was said besides.
+
+    :raises UsageError: if that does not go together.
+    """
+    names = [host.name for host in plan.hosts]
+    if unknown := sorted(set(required) - set(names)):
+        raise UsageError(f"--required: {hosts_file} names no host {unknown[0]!r}, but {', '.join(names)}")
+    hosts = tuple(replace(host, required=host.required or host.name in required) for host in plan.hosts)
+    return Plan(hosts, _cases(plan.cases, arguments))
 
 
 def _cases(cases: tuple[Case, ...], arguments: Sequence[str]) -> tuple[Case, ...]:
     if not arguments:
+        if not cases:
+            raise UsageError("no case was run: give -- ARGUMENTS or [[case]]")
         return cases
     name = shlex.join(arguments)
     if name in [case.name for case in cases]:
@@ -109,19 +127,28 @@ def _shard(hosts: tuple[Host, ...], shard: tuple[int, int] | None) -> tuple[Host
     return hosts[number - 1 :: count]
 
 
-def _kept(again: Matrix | None, identity: str, cases: tuple[Case, ...], path: Path) -> dict[str, Row]:
-    """Rows that need not be seen again: they passed, with the same cases."""
+def _asked(host: Host, cases: tuple[Case, ...]) -> str:
+    """Give a digest of all that makes what is seen on a host, but for the archive and what is there."""
+    return hashlib.sha256(repr((host.table, cases)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _kept(
+    again: Matrix | None, identity: str, hosts: tuple[Host, ...], cases: tuple[Case, ...], path: Path
+) -> dict[str, Row]:
+    """Rows that need not be seen again: they pass by what the file says now, and it asks the same as it did then."""
     if again is None:
         return {}
     if again.id != identity:
         raise UsageError(f"{path} is not what the earlier run was of: that was archive {again.id}")
-    asked = [(case.name, case.arguments) for case in cases]
-    return {
-        row.host: row
-        for row in again.rows
-        if row.passed and row.seen and row.seen.choice
-        if row.seen.choice.slice is None or [(ran.case, ran.arguments) for ran in row.seen.cases] == asked
-    }
+    kept = {}
+    before = {row.host: row for row in again.rows if row.seen and row.seen.choice}
+    for host in hosts:
+        row = before.get(host.name)
+        if row and row.asked == _asked(host, cases):
+            row = replace(row, title=host.title, required=host.required)
+            if row.passed:
+                kept[host.name] = row
+    return kept
 
 
 # What is predicted ------------------------------------------------------------------------------------------------
@@ -220,8 +247,8 @@ class _Visit:
             why = f"the second launch: {wrong}"
         status = {"exited": first.number, "killed": -first.number}.get(first.how)
         return Ran(
-            case.name, case.arguments, not why, why, status, first.seconds if second else None,
-            second.seconds if second and second.how != "late" else None, first.output[-_SHOWN:],
+            case.name, case.arguments, not why, why, status, first.seconds if first.how != "failed" else None,
+            second.seconds if second and second.how != "failed" else None, first.output[-_SHOWN:],
         )  # fmt: skip
 
 

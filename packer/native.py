@@ -6,6 +6,7 @@ There is one implementation of reading an archive, probing a host and selecting 
 from __future__ import annotations
 
 import functools
+import re
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,17 @@ def own(pointer: Any) -> str:
 
 def printable(name: str) -> str:
     """Make a name fit to be shown: what would do something to a terminal, or break a line, is written out."""
+    if _NOT_C.search(name):
+        return "".join(_written(part) if _NOT_C.match(part) else printable(part) for part in _NOT_C.split(name))
     return own(lib().printable(encoded(name), b"\0"))
+
+
+_NOT_C = re.compile("([\0\ud800-\udc7f\udd00-\udfff])")
+"""What no string of C's has: its end, and what is no character and stands for no byte."""
+
+
+def _written(one: str) -> str:
+    return "\\x00" if one == "\0" else f"\\u{ord(one):04x}"
 
 
 def shown(value: Any) -> Any:

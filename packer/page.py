@@ -4,6 +4,7 @@ too."""
 from __future__ import annotations
 
 import html
+import re
 from typing import TYPE_CHECKING
 
 from packer.native import printable
@@ -32,6 +33,10 @@ small { color: var(--soft); font-size: 13px; }
 """
 
 
+_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no way to write."""
+
+
 def document(title: str, style: str, parts: Iterable[str]) -> str:
     """Give a page.
 
@@ -50,7 +55,12 @@ def document(title: str, style: str, parts: Iterable[str]) -> str:
 
 def text(name: str) -> str:
     """Make anything fit to stand in a page."""
-    return html.escape(printable(name))
+    return html.escape(writable(printable(name)))
+
+
+def writable(text: str) -> str:
+    """Write out what XML cannot have."""
+    return _NOT_XML.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def figures(figures: Sequence[tuple[str, str, str]]) -> Iterator[str]:

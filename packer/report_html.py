@@ -114,8 +114,10 @@ def _figures(matrix: Matrix) -> Iterator[tuple[str, str, str]]:
     if any(row.seen for row in rows):
         cases = [ran for row in rows if row.seen for ran in row.seen.cases]
         yield f"{sum(ran.passed for ran in cases)} of {len(cases)}", "cases passed", ""
-        differing = [row.host for row in rows if not row.agrees]
-        yield str(len(differing)), "choices are not as predicted", ", ".join(differing)
+        compared = [row for row in rows if row.predicted and row.seen and row.seen.choice]
+        differing = [row.host for row in compared if not row.agrees]
+        agreeing = f"{len(compared) - len(differing)} of {len(compared)}" if differing else "all"
+        yield from [(agreeing, "choices are as predicted", ", ".join(differing))] if compared else []
         unusable = [row.host for row in rows if row.seen and row.seen.error]
         yield from [(str(len(unusable)), "hosts could not be used", ", ".join(unusable))] if unusable else []
 

@@ -3,17 +3,14 @@ that a slice runs there, and one more per case that was run."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from packer.page import writable as _text
 from packer.report_text import by_reason, choice_of
 
 if TYPE_CHECKING:
     from packer.results import Matrix, Ran, Row
-
-_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 has no way to write."""
 
 
 def xml(matrix: Matrix) -> str:
@@ -50,6 +47,8 @@ def _selection(row: Row) -> ElementTree.Element:
     elif not row.agrees and row.seen and row.seen.choice and row.predicted:
         said = f"selects {row.seen.choice.slice or 'none'}, predicted was {row.predicted.slice or 'none'}"
         _add(test, "failure", said, "\n".join(why))
+    elif row.required and choice is None:
+        _add(test, "failure", "nothing is known of it", "")
     elif choice and choice.slice is None:
         _add(test, "failure" if row.required else "skipped", "no slice runs there", "\n".join(why))
     runs = [f"{choice.slice}, {choice.python or 'its own Python'}"] if choice and choice.slice else []
@@ -76,8 +75,3 @@ def _add(test: ElementTree.Element, tag: str, message: str, more: str) -> None:
 def _output(test: ElementTree.Element, output: str) -> None:
     if output:
         ElementTree.SubElement(test, "system-out").text = _text(output)
-
-
-def _text(text: str) -> str:
-    """Write out what XML cannot have."""
-    return _NOT_XML.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -49,7 +49,10 @@ def text(matrix: Matrix, *, width: int | None = None, colour: bool = False) -> s
 
 def title(matrix: Matrix) -> str:
     """Say what it is about."""
-    return f"{matrix.file}: archive {matrix.id}" if matrix.id else f"{matrix.file}: not packed yet, judged by tags"
+    part = f", shard {matrix.shard[0]} of {matrix.shard[1]}" if matrix.shard else ""
+    return (
+        f"{matrix.file}: archive {matrix.id}{part}" if matrix.id else f"{matrix.file}: not packed yet, judged by tags"
+    )
 
 
 def summary(matrix: Matrix) -> str:
@@ -58,10 +61,14 @@ def summary(matrix: Matrix) -> str:
     running = sum(choice.slice is not None for choice in choices)
     parts = [f"a slice runs on {running} of {len(matrix.rows)} hosts"]
     lacking = [row.host for row in matrix.rows if row.required and _none(row)]
+    unknown = [
+        row.host for row in matrix.rows if row.required and not choice_of(row) and not (row.seen and row.seen.error)
+    ]
     unusable = sum(bool(row.seen and row.seen.error) for row in matrix.rows)
     failed = sum(not ran.passed for row in matrix.rows if row.seen for ran in row.seen.cases)
     differing = sum(not row.agrees for row in matrix.rows)
     parts += [f"none on {', '.join(lacking)}, where one is required"] if lacking else []
+    parts += [f"not known of {', '.join(unknown)}, where one is required"] if unknown else []
     parts += [f"cases that failed: {failed}"] if failed else []
     parts += [f"hosts that select another slice than predicted: {differing}"] if differing else []
     parts += [f"hosts that could not be used: {unusable}"] if unusable else []

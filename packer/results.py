@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from itertools import islice
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 VERSION = 1
 
@@ -38,9 +38,9 @@ class Ran:
     status: int | None
     """Exit status of the first launch, minus the signal that ended it; ``None``: it was not over in time."""
     first: float | None
-    """Seconds of the first launch."""
+    """Seconds of the first launch, or until it was killed; ``None``: it could not be executed."""
     warm: float | None
-    """Seconds of the second."""
+    """Seconds of the second; ``None``: there was none."""
     output: str
     """What the first launch wrote to both streams, its end if that is long."""
 
@@ -68,6 +68,8 @@ class Row:
     predicted: Choice | None
     """``None``: nothing is known of the host but what is seen there."""
     seen: Seen | None = None
+    asked: str = ""
+    """A digest of where the host is, how it is described, and the cases: of what was seen may stand for a later run."""
 
     @property
     def agrees(self) -> bool:
@@ -82,7 +84,7 @@ class Row:
         choice = self.seen.choice if self.seen and self.seen.choice else self.predicted
         if self.seen and (self.seen.error or not all(ran.passed for ran in self.seen.cases)):
             return False
-        return self.agrees and not (self.required and choice is not None and choice.slice is None)
+        return self.agrees and not (self.required and (choice is None or choice.slice is None))
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class Matrix:
     """Names, most preferred first."""
     rows: tuple[Row, ...]
     additions: tuple[Addition, ...] = ()
+    shard: tuple[int, int] | None = None
+    """``(i, n)``: these are the hosts of the i-th of n parts of a run; ``None``: it is whole."""
+    plan: tuple[str, ...] = ()
+    """Names of all hosts of the run, those of other shards among them."""
 
     @property
     def passed(self) -> bool:
@@ -124,7 +130,8 @@ class Matrix:
         rows = [{**asdict(row), "agrees": row.agrees, "passed": row.passed} for row in self.rows]
         return {
             "version": VERSION, "file": self.file, "id": self.id, "slices": list(self.slices),
-            "passed": self.passed, "hosts": rows, "additions": [asdict(one) for one in self.additions],
+            "passed": self.passed, "shard": list(self.shard) if self.shard else None, "plan": list(self.plan),
+            "hosts": rows, "additions": [asdict(one) for one in self.additions],
         }  # fmt: skip
 
 
@@ -135,43 +142,77 @@ def from_json(said: Mapping[str, Any]) -> Matrix:
     """
     if said["version"] != VERSION:
         raise ValueError(f"its version is {said['version']}, not {VERSION}")
-    return Matrix(
-        said["file"], said["id"], tuple(said["slices"]), tuple(_row(row) for row in said["hosts"]),
-        tuple(Addition(**{**one, "hosts": tuple(one["hosts"])}) for one in said["additions"]),
-    )  # fmt: skip
+    matrix: Matrix = _made(Matrix, {**said, "rows": _checked(said["hosts"], list, "hosts")}, "it")
+    numbers: tuple[int, ...] = matrix.shard or (1, 1)
+    if len(numbers) != 2 or not 1 <= numbers[0] <= numbers[1]:
+        raise ValueError(f"there is no shard {list(numbers)}")
+    return matrix
 
 
 def merged(shards: Sequence[Matrix]) -> Matrix:
     """Put the shards of one matrix together.
 
-    :raises ValueError: if they are of several archives, or two have the same host.
+    :raises ValueError: if they are of several archives or runs, two have the same host, or one is missing.
     """
     first = shards[0]
     for one in shards[1:]:
         if (one.id, one.slices) != (first.id, first.slices):
             raise ValueError(f"archive {one.id or one.file} is not {first.id or first.file}")
+    if any(one.shard for one in shards):
+        _refuse_gaps(shards)
     seen: set[str] = set()
     for row in (row for one in shards for row in one.rows):
         if row.host in seen:
             raise ValueError(f"host {row.host} is in two of them")
         seen.add(row.host)
-    rows = tuple(row for one in shards for row in one.rows)
-    return replace(first, rows=rows, additions=tuple(added for one in shards for added in one.additions))
+    plan = tuple(dict.fromkeys(name for one in shards for name in one.plan))
+    if missing := [name for name in plan if name not in seen]:
+        raise ValueError(f"nothing was seen of {', '.join(missing)}")
+    place = {name: number for number, name in enumerate(plan)}
+    rows = sorted((row for one in shards for row in one.rows), key=lambda row: place.get(row.host, len(place)))
+    additions = tuple(added for one in shards for added in one.additions)
+    return replace(first, rows=tuple(rows), additions=additions, shard=None, plan=plan)
 
 
-def _row(said: Mapping[str, Any]) -> Row:
-    seen = said["seen"]
-    return Row(
-        said["host"], said["title"], said["required"], _choice(said["predicted"]),
-        Seen(_choice(seen["choice"]), seen["error"], tuple(_ran(one) for one in seen["cases"])) if seen else None,
-    )  # fmt: skip
+def _refuse_gaps(shards: Sequence[Matrix]) -> None:
+    """Find out whether these are all shards of one run, each once."""
+    numbers = []
+    for one in shards:
+        if one.shard is None or shards[0].shard is None or one.shard[1] != shards[0].shard[1]:
+            said = [f"shard {each.shard[0]} of {each.shard[1]}" if each.shard else "no shard" for each in shards]
+            raise ValueError(f"they are parts of different runs: {', '.join(said)}")
+        if one.plan != shards[0].plan:
+            raise ValueError("they are parts of different runs, which do not have the same hosts")
+        if one.shard[0] in numbers:
+            raise ValueError(f"shard {one.shard[0]} of {one.shard[1]} is there twice")
+        numbers.append(one.shard[0])
+    count = shards[0].shard[1] if shards[0].shard else 0
+    if missing := list(islice((str(one) for one in range(1, count + 1) if one not in numbers), 20)):
+        raise ValueError(f"it is a part of a run: of {count} shards there is no {', '.join(missing)}")
 
 
-def _choice(said: Mapping[str, Any] | None) -> Choice | None:
-    if said is None:
-        return None
-    return Choice(said["slice"], said["python"], {name: tuple(why) for name, why in said["reasons"].items()})
+_JSON = {str: "a string", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
 
 
-def _ran(said: Mapping[str, Any]) -> Ran:
-    return Ran(**{**said, "arguments": tuple(said["arguments"])})
+def _made(kind: Any, said: Any, where: str) -> Any:
+    """Make a value of what JSON has for it; ``kind`` is how it is annotated."""
+    inner = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return None if said is None else _made(inner[0], said, where)
+    if is_dataclass(kind):
+        given = _checked(said, dict, where)
+        hints = get_type_hints(kind).items()
+        return kind(**{name: _made(hint, given[name], name) for name, hint in hints})  # type: ignore[operator]
+    if get_origin(kind) is tuple:
+        return tuple(_made(inner[0], one, f"one of {where}") for one in _checked(said, list, where))
+    if get_origin(kind) is Mapping:
+        return {name: _made(inner[1], one, f"one of {where}") for name, one in _checked(said, dict, where).items()}
+    if kind is float and type(said) is int:
+        return float(said)
+    return _checked(said, kind, where)
+
+
+def _checked(said: Any, kind: type, where: str) -> Any:
+    if type(said) is not kind:
+        raise TypeError(f"{where} must be {_JSON[kind]}, is {said!r:.60}")
+    return said

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packer import enterchild, machine, native
-from packer.agent import Agent, HostError, last_words, started
+from packer.agent import Agent, HostError, last_words, refuse_flood, started
 from packer.matrixhosts import Host, Kind
 from packer.process import StoppedError
 
@@ -125,7 +125,7 @@ def _image(host: Host, stage: Stage, _work: Path) -> Iterator[Reached]:
         "--workdir", "/fatpar-home", "--entrypoint", "/fatpar/agent", host.at, "/fatpar-home",
     ]  # fmt: skip
     try:
-        with started(command, stop=stage.stop, patience=_FETCHED) as agent:
+        with started(command, stop=stage.stop, patience=_FETCHED, speaker=Path(engine).name) as agent:
             yield Reached(agent, f"/fatpar/{stage.program}", {})
     finally:
         # the container ends by itself when its input does; should it not, it does not end with its client either
@@ -178,13 +178,14 @@ def _tidy(command: Sequence[str]) -> None:
 def _call(command: Sequence[str], given: Path | None, stage: Stage) -> str:
     """Run a command to its end, which has to succeed; what it writes."""
     deadline = time.monotonic() + _FETCHED
-    with tempfile.TemporaryFile() as errors, open(given or os.devnull, "rb") as file:
-        said = b""
-        process = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors, open(given or os.devnull, "rb") as file:
+        process = subprocess.Popen(command, stdin=file, stdout=said, stderr=errors, start_new_session=True)
         try:
             while process.returncode is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    said += process.communicate(timeout=0.2)[0]
+                    process.wait(0.2)
+                for one in (said, errors):
+                    refuse_flood(one)
                 if stage.stop.is_set():
                     raise StoppedError
                 if time.monotonic() > deadline:
@@ -194,4 +195,5 @@ def _call(command: Sequence[str], given: Path | None, stage: Stage) -> str:
             process.wait()
         if process.returncode:
             raise HostError(last_words(process, errors, ""))
-    return said.decode("utf-8", "replace")
+        said.seek(0)
+        return said.read().decode("utf-8", "replace")

@@ -19,7 +19,9 @@ def undisturbed() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    numbers = [one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if callable(signal.getsignal(one))]
+    numbers = [
+        one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) if callable(signal.getsignal(one))
+    ]
     before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in numbers}
     try:
         yield

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from support import archives, matrices
-from support.packing import Place
+from support.packing import Place, wait_for, watched
 
 from packer import results
 from packer.cli import main
@@ -85,14 +88,29 @@ def test_merging(place: Place) -> None:
     parts = [matrices.matrix(*matrices.ROWS[:3]), matrices.matrix(*matrices.ROWS[3:])]
     for number, part in enumerate(parts):
         (place.work / f"{number}.json").write_text(json.dumps(part.json()))
-    ended = place.run("matrix", "--merge", "0.json", "1.json", "--shards", "2", "--json")
+    ended = place.run("matrix", "--merge", "0.json", "1.json", "--json")
     assert (ended.status, ended.stderr) == (1, "")
-    assert results.from_json(json.loads(ended.stdout)) == matrices.matrix()
+    said = json.loads(ended.stdout)
+    assert results.from_json(said) == matrices.matrix()
+    assert list(said["hosts"][0]["predicted"]["reasons"]) == list(matrices.SLICES)
     assert place.run("matrix", "--merge", "0.json").status == 0
-    several = "cannot merge: host good is in two of them\npacker: hint: merge the shards of one run of one archive"
-    assert place.run("matrix", "--merge", "0.json", "0.json").whole == (1, "", f"packer: {several}\n")
-    few = "packer: cannot merge: there are 1 results of 2 shards\n"
-    assert place.run("matrix", "--merge", "0.json", "--shards", "2").whole == (1, "", few)
+    hint = "packer: hint: merge all shards of one run of one archive\n"
+    several = f"packer: cannot merge: host good is in two of them\n{hint}"
+    assert place.run("matrix", "--merge", "0.json", "0.json").whole == (1, "", several)
+    part = replace(parts[0], shard=(1, 2), plan=tuple(row.host for row in matrices.ROWS))
+    (place.work / "part.json").write_text(json.dumps(part.json()))
+    few = f"packer: cannot merge: it is a part of a run: of 2 shards there is no 2\n{hint}"
+    assert place.run("matrix", "--merge", "part.json").whole == (1, "", few)
+
+
+def test_a_result_with_odd_text_is_shown(place: Place) -> None:
+    row = replace(matrices.GOOD, title="\ud800\0<b>\ufffe")
+    (place.work / "odd.json").write_text(json.dumps(matrices.matrix(row, matrices.NONE).json()))
+    for more in ((), ("--json",), ("--html", "out.html", "--junit", "out.xml")):
+        ended = place.run("matrix", "--merge", "odd.json", *more)
+        assert (ended.status, ended.stderr) == (0, "")
+    assert "\\ud800\\x00&lt;b&gt;\\ufffe" in (place.work / "out.html").read_text()
+    assert ElementTree.parse(place.work / "out.xml").getroot().get("tests") == "3"
 
 
 NO_RESULT = {
@@ -100,7 +118,9 @@ NO_RESULT = {
     "[]": "it is no JSON object",
     "": "Expecting value: line 1 column 1 (char 0)",
     '{"version": 2}': "its version is 2, not 1",
-    '{"version": 1, "file": "x", "id": "", "slices": 1, "hosts": [], "additions": []}': "'int' object is not iterable",
+    '{"version": 1, "file": "x", "id": "", "slices": 1, "hosts": [], "additions": []}': "slices must be a list, is 1",
+    '{"version": 1, "file": "x", "id": "", "slices": [], "hosts": ["h"]}': "one of rows must be an object, is 'h'",
+    "[" * 100_000: "it is nested too deep",
 }
 
 
@@ -115,11 +135,49 @@ def test_what_is_no_result_is_not_merged(place: Place, capsys: pytest.CaptureFix
 
 
 def test_definitions_of_jobs(place: Place) -> None:
+    (place.work / "hosts.toml").write_text('[[host]]\nname = "a"\nroot = "made-later"\n')
     ended = place.run("matrix", "app", "--run", "hosts.toml", "--emit", "gitlab", "--shards", "7", "--", "--version")
     assert (ended.status, ended.stderr) == (0, "")
     assert "  parallel: 7\n" in ended.stdout
     assert "packer matrix app --run hosts.toml --timeout 120 " in ended.stdout
     assert " --json -- --version > matrix-parts/" in ended.stdout
+
+
+def test_what_no_run_can_be_made_of(place: Place) -> None:
+    write(place, "cp39")
+    for words in ((), ("--emit", "github")):
+        ended = place.run("matrix", "app", "--run", "none.toml", *words, "--", "x")
+        assert ended.whole == (2, "", "packer: cannot read the hosts none.toml: No such file or directory\n")
+        (place.work / "hosts.toml").write_text('[[host]]\nname = "a"\nlocal = true\n')
+        ended = place.run("matrix", "app", "--run", "hosts.toml", *words)
+        assert ended.whole == (2, "", "packer: no case was run: give -- ARGUMENTS or [[case]]\n")
+        ended = place.run("matrix", "app", "--run", "hosts.toml", "--required", "b", *words, "--", "x")
+        assert ended.whole == (2, "", "packer: --required: hosts.toml names no host 'b', but a\n")
+    ended = place.run("matrix", "app", "--run", "hosts.toml", "--shard", "2/2", "--json", "--", "x")
+    assert (ended.status, ended.stderr) == (
+        0, "packer: nothing was run: shard 2 of 2 has no hosts: hosts.toml has 1\n"
+    )  # fmt: skip
+    assert json.loads(ended.stdout)["shard"] == [2, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_ends_it_and_leaves_nothing(place: Place, number: signal.Signals) -> None:
+    write(place, "cp39")
+    (place.work / "hosts.toml").write_text('[[host]]\nname = "far"\nssh = "far"\n')
+    (place.work / "ssh").write_text(f"#!/bin/sh\ntouch {place.root}/begun\nexec sleep 4711\n")
+    (place.work / "ssh").chmod(0o755)
+    before = place.left()
+    path = f"{place.work}:{os.environ['PATH']}"
+    with watched(place.start("matrix", "app", "--run", "hosts.toml", "--", "x", env={"PATH": path})) as process:
+        wait_for((place.root / "begun").exists, process)
+        (place.root / "begun").unlink()
+        assert list((place.root / "tmp").glob("packer-matrix-*"))
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    said = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert (process.returncode, stderr) == (128 + number, f"packer: {said}\n")
+    assert place.left() == before
+    assert place.processes() == []
 
 
 USAGE = {
@@ -131,7 +189,16 @@ USAGE = {
     "arguments": (("app", "--predict", "--", "x"), "-- is for --run"),
     "setup": (("app", "--run", "x", "--setup", "true"), "--setup is for --emit"),
     "shard": (("app", "--run", "x", "--shard", "5/4"), "not a shard: '5/4'; the second of four is 2/4"),
-    "no-seconds": (("app", "--run", "x", "--timeout", "0"), "not a number of seconds: '0'"),
+    "no-seconds": (("app", "--run", "x", "--timeout", "0"), "not a number of seconds up to 86400: '0'"),
+    "endless": (("app", "--run", "x", "--timeout", "inf"), "not a number of seconds up to 86400: 'inf'"),
+    "timeout": (("app", "--predict", "--timeout", "5"), "--timeout is for --run and --emit"),
+    "emit": (("app", "--predict", "--emit", "github"), "--emit is for --run"),
+    "emit-shard": (
+        ("app", "--run", "x", "--emit", "github", "--shard", "1/2"), "--shard is for --run, not for --emit"
+    ),
+    "emit-html": (("app", "--run", "x", "--emit", "github", "--html", "y"), " and --merge, not for --emit"),
+    "emit-json": (("app", "--run", "x", "--emit", "github", "--json"), "--json is for --predict and --plan and "),
+    "merge-shards": (("--merge", "x", "--shards", "2"), "--shards is for --emit"),
     "no-number": (("app", "--run", "x", "--at-once", "0"), "not a number from 1 on: '0'"),
     "no-shards": (("--merge", "x", "--at-once", "2"), "--at-once is for --run"),
 }  # fmt: skip

@@ -25,7 +25,7 @@ from packer import agent, enterchild, matrixrun, native
 from packer.errors import UsageError
 from packer.model import Need, NeedKind
 from packer.progress import Quiet
-from packer.results import from_json
+from packer.results import from_json, merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,9 +87,12 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     assert Path("/proc/self/mounts").read_text().count("\n") == before
 
 
+PLAIN = '[[case]]\nname = "plain"\n'
+
+
 def run(tool: Path, room: Path, hosts: str, *arguments: str, cases: str = "", **options: Any) -> Matrix:
-    """Run a program on the hosts of a file."""
-    (room / "hosts.toml").write_text(hosts + cases)
+    """Run a program on the hosts of a file; plainly, if nothing else is said."""
+    (room / "hosts.toml").write_text(hosts + (cases or ("" if arguments else PLAIN)))
     given: dict[str, Any] = {"at_once": 2, "shard": None, "again": None, "timeout": 120, "progress": Quiet(), **options}
     return matrixrun.run(tool, room / "hosts.toml", arguments, **given)
 
@@ -152,6 +155,29 @@ def test_a_wrong_description_is_a_disagreement(tool: Path, tmp_path: Path) -> No
 
 def test_a_required_host_without_a_slice(tool: Path, tmp_path: Path) -> None:
     assert not run(tool, tmp_path, root("bookworm-nopython")).passed
+    assert not run(tool, tmp_path, root(*NO_PYTHON), required=["bookworm-nopython"]).passed
+
+
+def test_a_host_that_is_required_and_not_there(tool: Path, tmp_path: Path) -> None:
+    hosts = '[[host]]\nname = "here"\nlocal = true\n[[host]]\nname = "other"\nlocal = true\n'
+    for shard in (None, (1, 2)):
+        with pytest.raises(UsageError, match=r"hosts.toml names no host 'hear', but here, other$"):
+            run(tool, tmp_path, hosts, required=["other", "hear"], shard=shard)
+
+
+def test_nothing_to_run(tool: Path, tmp_path: Path) -> None:
+    (tmp_path / "hosts.toml").write_text('[[host]]\nname = "here"\nlocal = true\n')
+    with pytest.raises(UsageError, match=r"^no case was run: give -- ARGUMENTS or \[\[case\]\]$"):
+        matrixrun.run(
+            tool, tmp_path / "hosts.toml", [], at_once=1, shard=None, again=None, timeout=9, progress=Quiet()
+        )  # fmt: skip
+
+
+def test_this_machine(tool: Path, tmp_path: Path) -> None:
+    (row,) = run(tool, tmp_path, '[[host]]\nname = "here"\nlocal = true\nrequired = false\n').rows
+    assert row.passed
+    assert row.seen
+    assert row.seen.choice
 
 
 def test_what_takes_too_long_is_killed(tool: Path, tmp_path: Path) -> None:
@@ -164,6 +190,8 @@ def test_what_takes_too_long_is_killed(tool: Path, tmp_path: Path) -> None:
         (True, 0, ""), (False, None, "it took longer than 5 seconds and was killed")
     ]  # fmt: skip
     assert "hang" in seen.cases[1].output
+    assert seen.cases[1].first
+    assert (seen.cases[1].first >= 5, seen.cases[1].warm) == (True, None)
     assert processes(mark) == []
 
 
@@ -199,27 +227,44 @@ def test_an_interrupt_kills_all(tool: Path, tmp_path: Path) -> None:
     assert processes(mark) == []
 
 
-def test_again_and_shards(tool: Path, tmp_path: Path) -> None:
+def test_what_passed_is_not_run_again(tool: Path, tmp_path: Path) -> None:
     hosts = root("bookworm") + root("bullseye") + root(*NO_PYTHON)
-    first = run(tool, tmp_path, hosts, "case")
-    assert [row.passed for row in first.rows] == [False, False, True]
-    seen = first.rows[1].seen
-    assert seen
-    passed = replace(first.rows[1], seen=replace(seen, cases=()))
-    before = replace(first, rows=(first.rows[0], passed, first.rows[2]))
-    found = run(tool, tmp_path, hosts, again=before)
-    # the first had not passed; of the others what the file says now is not looked at again
-    assert found.rows[0].seen != before.rows[0].seen
-    assert found.rows[1:] == before.rows[1:]
-    # another case is another question
-    assert run(tool, tmp_path, hosts, "case", again=before).rows[1] != before.rows[1]
+    first = run(tool, tmp_path, hosts)
+    assert first.passed
+    assert first.rows[0].seen
+    gone = replace(first.rows[0], seen=replace(first.rows[0].seen, error="gone"))
+    before = replace(first, rows=(gone, *(replace(row, title="stale") for row in first.rows[1:])))
+
+    def again(hosts: str, *arguments: str, cases: str = "") -> list[bool]:
+        """Say which hosts were run again."""
+        found = run(tool, tmp_path, hosts, *arguments, cases=cases, again=before)
+        assert "stale" not in [row.title for row in found.rows]
+        earlier = {row.host: row.seen for row in before.rows}
+        return [row.seen is not earlier[row.host] for row in found.rows]
+
+    assert again(hosts) == [True, False, False]
+    # what the file says now: one is required, one is described wrongly, one is elsewhere
+    assert again(root("bullseye", 'title = "Ours"') + root("bookworm-nopython")) == [False, True]
+    assert again(root("bullseye", 'describes = "trixie"')) == [True]
+    assert again(f'[[host]]\nname = "bullseye"\nroot = "{roots.root_of("bookworm")}"\n') == [True]
+    # a case of the same name and arguments may ask for something else
+    assert again(root("bullseye"), cases=PLAIN + 'output = "never"\n') == [True]
+    assert again(root("bullseye"), "one", cases=PLAIN) == [True]
     with pytest.raises(UsageError, match=r"tool is not what the earlier run was of: that was archive 00$"):
         run(tool, tmp_path, hosts, again=replace(before, id="00"))
 
+
+def test_shards(tool: Path, tmp_path: Path) -> None:
+    hosts = root("bookworm") + root("bullseye") + root(*NO_PYTHON)
     parts = [run(tool, tmp_path, hosts, shard=(number, 2)) for number in (1, 2)]
     assert [[row.host for row in part.rows] for part in parts] == [["bookworm", "bookworm-nopython"], ["bullseye"]]
     with pytest.raises(UsageError, match="there is no shard 3 of 2: they are counted from 1"):
         run(tool, tmp_path, hosts, shard=(3, 2))
+    assert [part.shard for part in parts] == [(1, 2), (2, 2)]
+    whole = merged(parts)
+    assert [row.host for row in whole.rows] == ["bookworm", "bullseye", "bookworm-nopython"] == list(whole.plan)
+    empty = run(tool, tmp_path, hosts, shard=(4, 4))
+    assert (empty.rows, empty.shard, empty.plan) == ((), (4, 4), whole.plan)
 
 
 def test_a_mere_user_may_run_in_a_root(tool: Path) -> None:
@@ -291,6 +336,15 @@ def test_a_machine_that_ssh_does_not_reach(tool: Path, tmp_path: Path, monkeypat
     assert cells(found) == [("far", False, None, refusal)]
 
 
+def test_a_machine_whose_shell_never_stops_talking(tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ssh").write_text("#!/bin/sh\nexec yes\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    ((_, passed, _, error),) = cells(run(tool, tmp_path, '[[host]]\nname = "far"\nssh = "user@far"\n'))
+    assert not passed
+    assert error.startswith("it does not stop talking: y")
+
+
 def test_what_is_not_installed_is_named(tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = tmp_path / "vmlinuz"
     kernel.touch()
@@ -335,7 +389,7 @@ def test_how_docker_is_called(tool: Path, tmp_path: Path, monkeypatch: pytest.Mo
     # its paths are those of a container, so the program is not where it would be there
     assert [error for *_, error in cells(found)] == [
         "the launcher could not be executed: No such file or directory and so does not say what it selects",
-        "Error: no such image",
+        "docker: Error: no such image",
     ]
     first, removed, *_ = (tmp_path / "docker.log").read_text().splitlines()
     name = removed.removeprefix("rm --force ")

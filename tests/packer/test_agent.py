@@ -157,6 +157,38 @@ def test_a_host_that_cannot_be_used(command: list[str], error: str) -> None:
         shell(agent, "true")
 
 
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("exec yes", "it says much, and never that it is ready: y"),
+        ("exec tr '\\0' x </dev/zero", "its answer makes no sense: x{200}"),
+        ("(exec yes >&2) ; true", "it does not stop talking: y"),
+        ("echo ready; read line; exec tr '\\0' x </dev/zero", "its answer makes no sense: x{200}"),
+        ("echo ready; read line; echo exited 0 1 99999999; exec yes", "its answer makes no sense: exited 0 1 99999999"),
+        ("echo ready; read line; echo exited 0 1 -1", "its answer makes no sense: exited 0 1 -1"),
+    ],
+)
+def test_a_host_that_never_stops_talking(script: str, error: str) -> None:
+    with (
+        pytest.raises(HostError, match=f"^{error}$"),
+        started(["sh", "-c", script], stop=threading.Event(), patience=600) as agent,
+    ):
+        shell(agent, "true")
+
+
+@pytest.mark.parametrize(("set_first", "patience"), [(True, 600), (False, 0)])
+def test_neither_time_nor_giving_up_waits_for_silence(set_first: bool, patience: float) -> None:
+    """What is said here is little enough, and never ends."""
+    stop = threading.Event()
+    if set_first:
+        stop.set()
+    with (
+        pytest.raises(StoppedError if set_first else HostError, match=r"^$|no answer in time"),
+        started(["yes"], stop=stop, patience=patience, listens=False),
+    ):
+        pass
+
+
 def test_a_host_that_says_nothing() -> None:
     words = [sys.executable, "-c", "import time; time.sleep(4711)"]
     with (

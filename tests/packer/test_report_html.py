@@ -68,6 +68,20 @@ def test_names_are_escaped() -> None:
     assert page.isascii()
 
 
+def test_nothing_vanishes_that_no_page_can_have() -> None:
+    row = replace(matrices.FAILED, title="a\0b<script>\ufffe\uffff\ud800\udcff", host="\x85\x7f\u2028")
+    page = report_html.page(matrices.matrix(row))
+    tree = ElementTree.fromstring(page.encode())  # expat reads it
+    assert tree.findtext(".//summary/span/small") == "a\\x00b<script>\\ufffe\\uffff\\ud800\\xff"
+
+
+def test_choices_are_held_against_what_was_predicted() -> None:
+    both = report_html.page(matrices.matrix(matrices.GOOD, matrices.DIFFERS))
+    assert "<b>1 of 2</b><small>choices are as predicted</small>" in both
+    assert "<b>all</b><small>choices are as predicted</small>" in report_html.page(matrices.matrix(matrices.GOOD))
+    assert "as predicted</small>" not in report_html.page(matrices.matrix(matrices.UNUSABLE))
+
+
 def test_it_asks_for_nothing() -> None:
     page = report_html.page(WHOLE)
     assert "default-src 'none'" in page

@@ -58,6 +58,11 @@ def test_another_reader_counts_the_same() -> None:
     assert failed.system_out == "no <b>\\x1b[1m\n"
 
 
+def test_a_required_host_of_which_nothing_is_known_fails() -> None:
+    tree = ElementTree.fromstring(report_junit.xml(matrices.matrix(Row("h", "t", True, None))))
+    assert [one.get("message") for one in tree.iter("failure")] == ["nothing is known of it"]
+
+
 def test_what_xml_cannot_have_is_written_out() -> None:
     output = "".join(map(chr, range(0x100))) + "\ud800\ufffe\U0001f40d"
     row = Row("h\x00", "t", False, None, Seen(None, "", (matrices.ran(output=output),)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from support import matrices
 
 from packer import report_text
@@ -95,3 +97,8 @@ def test_all_that_would_have_to_be_added_is_said_together() -> None:
     )
     assert report_text.together(additions[:1]) == report_text.together(additions[-1:]) == ""
     assert "  all of that:\n    --abis ...,cp38-musl" in report_text.text(matrices.matrix(additions=additions))
+
+
+def test_a_required_host_of_which_nothing_is_known_is_named() -> None:
+    said = report_text.summary(matrices.matrix(replace(matrices.UNKNOWN, required=True)))
+    assert said == "a slice runs on 0 of 1 hosts; not known of unknown, where one is required"
