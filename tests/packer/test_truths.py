@@ -67,6 +67,12 @@ def asked(truth: Mapping[str, Any]) -> Slice:
     return Slice(target, tuple(needs), (), (), ())
 
 
+@pytest.fixture(autouse=True)
+def nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without hosts of their own, which could stand for those that are meant."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def every(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive with a slice for each truth, in their order."""
