@@ -174,7 +174,7 @@ WRONG = {
     "not-utf-8": ("\udcff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
     "empty": ("", "machine is missing"),
     "unknown-key": (HOST + "lack = []\n", "'lack' is not known: abi, lacks, path, version are"),
-    "unknown-top-key": ("glibc = 2\n" + HOST, "'glibc' is not known: also, assumed, checked, cpu, kernel, libc, librar"),
+    "unknown-top-key": ("glibc = 2\n" + HOST, "'glibc' is not known: also, assumed, checked, cpu, kernel, libc, "),
     "unknown-machine": (HOST.replace("x86_64", "sparc"), "machine is none of x86_64, aarch64"),
     "level-of-another-machine": (HOST.replace("cpu = 2", "cpu = 80"), "cpu 80 is no level of machine 'x86_64'"),
     "text-for-a-number": (HOST.replace("cpu = 2", 'cpu = "2"'), "cpu must be a number, is '2'"),
