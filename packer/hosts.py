@@ -179,7 +179,7 @@ def place(name: str) -> Path:
     """
     known = named()
     path = known.get(name, Path(name))
-    if name in known or path.exists():
+    if name in known or os.path.exists(path):  # Path.exists fails where the directory is closed
         return path
     others = {other: one for one, described in every().items() for other in described.also}
     if name in others:

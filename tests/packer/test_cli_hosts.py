@@ -162,6 +162,9 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
         ["x", "--from-machine", "--kernel", "6.1.0"],
         "--kernel and --cpu are for --from-root: this machine tells its own", "",
     ),
+    "static-machine": (
+        ["x", "--from-machine", "--static"], "--static is for --from-root: this machine has programs", "",
+    ),
     "level": (
         ["x", "--from-root", "/", "--cpu", "v3"], "--cpu: 'v3' is no CPU level",
         "known are x86-64-v1, x86-64-v2, x86-64-v3, x86-64-v4, armv8.0-a, armv8.1-a",
