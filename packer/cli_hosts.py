@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from packer.hosts import Described
+    from packer.hosts import Described, Python
 
 EPILOG = """examples:
   packer hosts list                                            those that come with the packer, and your own
@@ -19,7 +19,8 @@ EPILOG = """examples:
   packer hosts add builder --from-machine                      describe the machine this runs on
   docker export $(docker create debian:12) > debian.tar
   packer hosts add our-image --from-root debian.tar            describe what a container image has
-  packer hosts add rescue --from-root /mnt/root --kernel 5.10  describe a root filesystem
+  packer hosts add rescue --from-root /mnt/root --kernel 5.10 --cpu x86-64-v2
+  packer hosts remove rescue                                   one of your own
 
 Your own lie in $XDG_CONFIG_HOME/fatpar/hosts (~/.config/fatpar/hosts); docs/hosts.md tells how they are written.
 """
@@ -35,12 +36,21 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = hosts.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    every = verbs.add_parser("list", help="list them", description="List the hosts that are known by name.")
+    every = verbs.add_parser(
+        "list", help="list them",
+        description="List the hosts that are known by name. What has ? behind it was not looked up.",
+    )  # fmt: skip
     every.set_defaults(run=_list)
     show = verbs.add_parser("show", help="print a description", description="Print the description of a host.")
     show.add_argument("name", metavar="NAME|FILE", help="a name that packer hosts list prints, or a file")
     show.set_defaults(run=_show)
     _add_add(verbs)
+    remove = verbs.add_parser(
+        "remove", help="remove one of your own", description="Remove a host of your own; one of the same name that "
+        "comes with the packer is known again.",
+    )  # fmt: skip
+    remove.add_argument("name", metavar="NAME", help="what it is called")
+    remove.set_defaults(run=_remove)
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true", help="print JSON, its form numbered by its key version")
 
@@ -70,6 +80,9 @@ def _add_add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--library", action="append", default=[], metavar="SONAME",
         help="look for this library besides those that policies name; may be repeated",
     )  # fmt: skip
+    command.add_argument(
+        "--static", action="store_true", help="the root filesystem may have nothing in it: static programs run there"
+    )
     command.add_argument("--replace", action="store_true", help="describe again what is known by this name already")
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the file to write (default: NAME among your own hosts)"
@@ -81,14 +94,23 @@ def _add_add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def _list(options: argparse.Namespace) -> int:
     from packer import hosts
 
-    known = {name: hosts.find(name) for name in hosts.named()}
+    known = hosts.every()
     if options.json:
         _print_json({"version": 1, "hosts": [_as_json(name, one) for name, one in known.items()]})
         return 0
-    rows = [("name", "is", "C library", "Linux", "CPU", "Pythons")]
-    rows += [(name, one.title, libc(one), one.kernel, cpu(one), pythons(one)) for name, one in known.items()]
+    rows = [("name", "is", "machine", "C library", "Linux", "CPU", "Pythons")]
+    rows += [(name, one.title, one.machine, *_cells(one)) for name, one in known.items()]
     _print_table(rows)
     return 0
+
+
+def _cells(one: Described) -> tuple[str, str, str, str]:
+    """Show what may be assumed; what is has ``?`` behind it."""
+    signs = dict.fromkeys(one.assumed, "?")
+    shown = ", ".join(f"{python(p)}{signs.get(f'{p.abi}.version', '')}" for p in one.pythons) or "none"
+    return (
+        libc(one) + signs.get("libc", ""), one.kernel + signs.get("kernel", ""), cpu(one) + signs.get("cpu", ""), shown,
+    )  # fmt: skip
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
@@ -114,7 +136,12 @@ def cpu(host: Described) -> str:
 
 def pythons(host: Described) -> str:
     """Name a host's interpreters: ``cp311 3.11.2``."""
-    return ", ".join(f"{one.abi} {'.'.join(map(str, one.version))}" for one in host.pythons) or "none"
+    return ", ".join(map(python, host.pythons)) or "none"
+
+
+def python(one: Python) -> str:
+    """Name an interpreter: ``cp311 3.11.2``."""
+    return f"{one.abi} {'.'.join(map(str, one.version))}"
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -124,7 +151,7 @@ def _show(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"version": 1, "host": _as_json(options.name, host)})
         return 0
-    sys.stdout.write(hosts.named().get(options.name, Path(options.name)).read_text("utf-8"))
+    sys.stdout.write(hosts.place(options.name).read_text("utf-8"))
     return 0
 
 
@@ -132,7 +159,7 @@ def _as_json(name: str, host: Described) -> dict[str, Any]:
     from packer import hosts
 
     return {
-        "name": name, "title": host.title, "file": str(hosts.named().get(name, name)), "machine": host.machine,
+        "name": name, "title": host.title, "file": str(hosts.place(name)), "machine": host.machine,
         "cpu": cpu(host), "kernel": host.kernel, "libc": libc(host),
         "libraries": {soname: list(nodes) for soname, nodes in host.libraries.items()},
         "pythons": [
@@ -141,6 +168,7 @@ def _as_json(name: str, host: Described) -> dict[str, Any]:
                 "lacks": list(one.lacks),
             } for one in host.pythons
         ],
+        "also": list(host.also), "assumed": list(host.assumed),
     }  # fmt: skip
 
 
@@ -153,6 +181,8 @@ def _add(options: argparse.Namespace) -> int:
         raise UsageError(f"{name!r} cannot be a host's name", hint="letters, digits and . _ + - can stand in one")
     if options.from_machine and (options.kernel or options.cpu):
         raise UsageError("--kernel and --cpu are for --from-root: this machine tells its own")
+    if options.from_machine and options.static:
+        raise UsageError("--static is for --from-root: this machine has programs")
     if not options.output and not options.replace and name in hosts.named():
         known = hosts.named()[name]
         raise UsageError(
@@ -167,10 +197,31 @@ def _add(options: argparse.Namespace) -> int:
     if options.from_machine:
         text = hostread.of_machine(name, options.library)
     else:
-        text = hostread.of_root(name, options.from_root, kernel=options.kernel, cpu=level, more=options.library)
+        text = hostread.of_root(
+            name, options.from_root, kernel=options.kernel, cpu=level, more=options.library, bare=options.static
+        )
     with files.replacing(output) as file:
         file.write(text.encode())
     _report(options, name, output)
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from packer import hosts
+    from packer.errors import PackError, UsageError
+
+    path = hosts.own().get(options.name)
+    if path is None:
+        why = "it comes with the packer" if options.name in hosts.shipped() else "there is none"
+        raise UsageError(f"no host of your own is called {options.name!r}: {why}")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise PackError(f"cannot remove {path}: {error.strerror}") from error
+    if options.json:
+        _print_json({"version": 1, "removed": str(path)})
+    else:
+        print(f"removed {path}")
     return 0
 
 
@@ -190,6 +241,13 @@ def _report(options: argparse.Namespace, name: str, output: Path) -> None:
     from packer import hosts
 
     host = hosts.find(str(output))
+    if host.assumed and not options.quiet:
+        what = " and ".join({"cpu": "CPU", "kernel": "kernel"}[key] for key in host.assumed)
+        named = " and ".join(f"--{key}" for key in host.assumed)
+        print(
+            f"packer: warning: {what} are taken from this machine, so that predictions may be too optimistic: "
+            f"say {named}", file=sys.stderr,
+        )  # fmt: skip
     if options.json:
         _print_json({"version": 1, "host": _as_json(name, host) | {"file": str(output)}})
         return

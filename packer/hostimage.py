@@ -8,6 +8,7 @@ from __future__ import annotations
 
 # tarfile imports what decompresses when it needs it, and then there are no modules any more
 import bz2  # noqa: F401
+import contextlib
 import gzip
 import json
 import lzma
@@ -15,15 +16,26 @@ import os
 import posixpath
 import shutil
 import tarfile
+import tempfile
 import zlib
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import zstandard
 
 from packer.errors import PackError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _UNREAD = ("/usr/share/", "/usr/src/", "/var/", "/boot/", "/lib/modules/", "/usr/lib/modules/")
 """Where names are all that is looked at: files there stay empty."""
+
+_LARGEST = 256 << 20
+"""Bytes: no program or library of those that are read is larger, so that such files stay empty, too."""
+_MOST = 8 << 30
+"""Bytes that may be written for an image, whose files take a block each at least."""
+_BLOCK = 4096
+_MANIFEST = 16 << 20
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -35,24 +47,37 @@ _BROKEN = (
 """What reading something else, or something damaged, ends with."""
 
 
+class _Budget:
+    """What may still be written: an image must not fill the disk."""
+
+    def __init__(self) -> None:
+        self._left = _MOST
+
+    def spend(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise PackError(
+                f"it unpacks to more than {_MOST >> 30} GiB", hint="unpack what it has into a directory, and name that"
+            )
+
+
 def unpack(file: IO[bytes]) -> None:
     """Unpack a tar file or an image into the root directory.
 
-    :raises PackError: if it is none of these.
+    :raises PackError: if it is none of these, or has too much in it.
     :raises OSError: if the disk is full, say.
     """
+    budget = _Budget()
     try:
-        with _open(file) as outer:
-            # what is read as a stream cannot be searched for layers
-            layers = [] if _is_zstd(file) else _layers(outer)
+        with _open(file, budget) as outer:
+            layers = _layers(outer)
             for name in layers:
-                with _open(_file(outer, name)) as layer:
+                with _open(_file(outer, name), budget) as layer:
                     for member in layer:
                         _white_out(member)
-                with _open(_file(outer, name)) as layer:
-                    _unpack_all(layer)
+                    _unpack_all(layer, budget)  # once more from its beginning
             if not layers:
-                _unpack_all(outer)
+                _unpack_all(outer, budget)
     except _BROKEN as error:
         raise PackError(
             f"it is neither a directory nor a whole tar file or image: {str(error).partition(chr(10))[0]}",
@@ -60,11 +85,19 @@ def unpack(file: IO[bytes]) -> None:
         ) from error
 
 
-def _open(file: IO[bytes]) -> tarfile.TarFile:
-    """Open a tar file, however it is compressed."""
-    if _is_zstd(file):
-        return tarfile.open(fileobj=zstandard.ZstdDecompressor().stream_reader(file), mode="r|")
-    return tarfile.open(fileobj=file, mode="r:*")
+@contextlib.contextmanager
+def _open(file: IO[bytes], budget: _Budget) -> Iterator[tarfile.TarFile]:
+    """Open a tar file, however it is compressed; what tarfile cannot seek in becomes a file that has no name."""
+    with contextlib.ExitStack() as stack:
+        if _is_zstd(file):
+            plain = stack.enter_context(tempfile.TemporaryFile(dir="/"))
+            with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as compressed:
+                while chunk := compressed.read(1 << 20):
+                    budget.spend(len(chunk))
+                    plain.write(chunk)
+            plain.seek(0)
+            file = plain
+        yield stack.enter_context(tarfile.open(fileobj=file, mode="r:*"))
 
 
 def _is_zstd(file: IO[bytes]) -> bool:
@@ -107,7 +140,7 @@ def _blob(descriptor: Any) -> str:
 
 
 def _json(outer: tarfile.TarFile, name: str) -> Any:
-    return json.loads(_file(outer, name).read())
+    return json.loads(_file(outer, name).read(_MANIFEST))
 
 
 def _file(outer: tarfile.TarFile, name: str) -> IO[bytes]:
@@ -132,9 +165,15 @@ def _white_out(member: tarfile.TarInfo) -> None:
         _remove(posixpath.join(directory, name.removeprefix(_WHITEOUT)))
 
 
-def _unpack_all(tar: tarfile.TarFile) -> None:
+def _unpack_all(tar: tarfile.TarFile, budget: _Budget) -> None:
     for member in tar:
+        budget.spend(_BLOCK + (member.size if _is_wanted(member) else 0))
         _unpack(tar, member)
+
+
+def _is_wanted(member: tarfile.TarInfo) -> bool:
+    """Tell whether what is in a file may be read."""
+    return member.isfile() and member.size <= _LARGEST and not _path(member).startswith(_UNREAD)
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -153,7 +192,7 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         os.link(posixpath.normpath("/" + member.linkname), path, follow_symlinks=False)
     elif member.isfile():
         with open(path, "wb") as file:
-            if not path.startswith(_UNREAD):
+            if _is_wanted(member):
                 shutil.copyfileobj(cast("IO[bytes]", tar.extractfile(member)), file)
         os.chmod(path, 0o755 if member.mode & 0o111 else 0o644)
 

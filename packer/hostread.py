@@ -41,6 +41,8 @@ _PROGRAMS = (
 )  # fmt: skip
 """Of which machine a root filesystem is shows in these."""
 
+_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+
 
 def of_machine(name: str, more: Sequence[str] = ()) -> str:
     """Describe the machine that this runs on, with the Pythons of its directories and of ``PATH``.
@@ -54,13 +56,16 @@ def of_machine(name: str, more: Sequence[str] = ()) -> str:
     return _text(name, found, "this machine", {})
 
 
-def of_root(name: str, place: Path, *, kernel: str = "", cpu: int = 0, more: Sequence[str] = ()) -> str:
+def of_root(
+    name: str, place: Path, *, kernel: str = "", cpu: int = 0, more: Sequence[str] = (), bare: bool = False
+) -> str:
     """Describe a host that has a root filesystem.
 
     :param place: its directory, a tar file of it, or an image as ``docker save`` and OCI layouts have it.
     :param kernel: of the host; else that of the modules there, else this machine's.
     :param cpu: level; else this machine's.
     :param more: libraries to ask for besides the usual ones.
+    :param bare: it may have nothing that shows that it is a root filesystem, as an image from scratch.
     :raises PackError: if it cannot be read or entered, or is none that can be described.
     """
     with asking(more) as asks, contextlib.ExitStack() as stack:
@@ -81,10 +86,16 @@ def of_root(name: str, place: Path, *, kernel: str = "", cpu: int = 0, more: Seq
             return _probe(asks)
 
         found = _in_child(work, what=str(place))
+    if not (bare or found["libcs"] or found["is_root"]):
+        raise PackError(
+            f"cannot describe {place}: it seems to be no root filesystem: there is no C library, no program and no "
+            "etc/os-release",
+            hint="if only static programs are to run there, as in an image from scratch, say --static",
+        )
     given = {"kernel": (kernel, "as given"), "cpu": (str(cpu or ""), "as given")}
     if not kernel and found["kernels"]:
         given["kernel"] = (max(found["kernels"], key=_release), "of its modules")
-    return _text(name, found, place.name, given)
+    return _text(name, found, str(place), given)
 
 
 def _refuse_noexec(root: Path, place: Path) -> None:
@@ -129,7 +140,10 @@ def asking(more: Iterable[str] = ()) -> Iterator[Archive]:
 
 
 def _in_child(work: Callable[[], dict[str, Any]], what: str = "") -> dict[str, Any]:
-    """Run something in a child process that leads a session; nothing that it starts outlives it."""
+    """Run something in a child process that leads a session, which ends with it.
+
+    A program of an image that makes itself another session outlives it: only images that one would run are to be read.
+    """
     reading_end, writing_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -230,6 +244,7 @@ def _probe(asks: Archive, *, path: bool = False) -> dict[str, Any]:
         "libcs": [_libc(found.libcs[index]) for index in range(found.libc_count)],
         "pythons": [_python(found.pythons[index], on_path=index >= own) for index in range(found.python_count)],
         "title": _pretty_name(), "kernels": _kernels(),
+        "is_root": any(map(os.path.lexists, (*_PROGRAMS, *_RELEASE, "/etc/passwd"))),
     }  # fmt: skip
 
 
@@ -259,7 +274,7 @@ def _foreign(found: Any) -> int:
 
 
 def _pretty_name() -> str:
-    for place in ("/etc/os-release", "/usr/lib/os-release"):
+    for place in _RELEASE:
         with contextlib.suppress(OSError, ValueError):
             said = re.search(r'^PRETTY_NAME="?(.*?)"?$', Path(place).read_text("utf-8"), re.MULTILINE)
             return said[1] if said else ""
@@ -292,9 +307,11 @@ def _text(name: str, found: Mapping[str, Any], origin: str, given: Mapping[str, 
     here = "of the machine that read it" if given else ""
     kernel, kernel_from = given["kernel"] if given and given["kernel"][0] else (found["release"], here)
     cpu, cpu_from = given["cpu"] if given and given["cpu"][0] else (str(found["cpu"]), here)
+    assumed = [key for key, origin_of in (("cpu", cpu_from), ("kernel", kernel_from)) if here and origin_of == here]
     lines = [
         f"source = {_quoted(f'packer hosts add, from {origin}')}",
         f"checked = {dt.date.today()}",
+        *([f"assumed = [{', '.join(map(_quoted, assumed))}]"] if assumed else []),
         "",
         f"title = {_quoted(found['title'] or name)}",
         f"machine = {_quoted(machine)}",

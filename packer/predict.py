@@ -36,6 +36,7 @@ def of_archive(
     :param identity: archive id.
     """
     chosen = list(dict.fromkeys([*(names or usual(machines(archive))), *required]))
+    hosts.refuse_unknown(chosen)
     slices = tuple(archive.string(one.name) for one in archive.records("slice"))
     return Matrix(file, identity, slices, tuple(_row(archive, name, name in required) for name in chosen))
 
@@ -55,7 +56,7 @@ def machines(archive: Archive) -> list[str]:
 
 def usual(machines: Collection[str]) -> list[str]:
     """Give the names of all hosts that come with the packer and are one of these machines."""
-    return [name for name in hosts.named() if hosts.find(name).machine in machines]
+    return [name for name, host in hosts.every().items() if host.machine in machines]
 
 
 def _row(archive: Archive, name: str, required: bool) -> Row:

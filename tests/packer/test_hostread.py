@@ -111,18 +111,21 @@ def test_a_root_filesystem_is_read_as_the_launcher_would_in_it(made: Path) -> No
     check_made(read(text))
     assert 'kernel = "6.1.0-21-amd64"  # of its modules\n' in text
     assert re.search(r"^cpu = \d+  # of the machine that read it$", text, re.MULTILINE)
-    assert 'source = "packer hosts add, from made"\n' in text
+    assert f'source = "packer hosts add, from {made}"\n' in text
+    assert read(text).assumed == ("cpu",)
 
 
 def test_kernel_and_cpu_are_what_the_user_says(made: Path) -> None:
     text = hostread.of_root("made", made, kernel="4.18.0", cpu=2)
     assert 'cpu = 2  # as given\nkernel = "4.18.0"  # as given\n' in text
+    assert read(text).assumed == ()
 
 
 def test_a_kernel_that_nothing_tells_is_this_machines_and_that_is_said(made: Path) -> None:
     shutil.rmtree(made / "lib/modules")
     text = hostread.of_root("made", made)
     assert f'kernel = "{os.uname().release}"  # of the machine that read it\n' in text
+    assert read(text).assumed == ("cpu", "kernel")
 
 
 def test_a_library_is_looked_for_that_no_policy_names(made: Path) -> None:
@@ -157,10 +160,25 @@ def test_a_loader_elsewhere_is_none_for_programs_from_elsewhere(made: Path) -> N
 def test_a_root_without_a_c_library_is_for_static_programs(tmp_path: Path) -> None:
     root = tmp_path / "empty"
     root.mkdir()
-    text = hostread.of_root("static", root)
+    text = hostread.of_root("static", root, bare=True)
     assert 'libc = "none"\n' in text
     assert 'title = "static"\n' in text
     assert read(text).family == "none"
+
+
+def test_what_shows_nothing_of_a_root_is_none_by_mistake(tmp_path: Path) -> None:
+    place, image = tmp_path / "wheels", tmp_path / "wheels.tar"
+    place.mkdir()
+    (place / "some-1.0-py3-none-any.whl").write_bytes(b"wheel")
+    pack(image, place)
+    for given in (place, image):
+        with pytest.raises(PackError) as caught:
+            hostread.of_root("x", given)
+        assert str(caught.value).startswith(f"cannot describe {given}: it seems to be no root filesystem: ")
+        assert caught.value.hint.endswith("say --static")
+    (place / "usr/lib").mkdir(parents=True)
+    (place / "usr/lib/os-release").write_text("PRETTY_NAME=Distroless\n")
+    assert read(hostread.of_root("x", place)).title == "Distroless"
 
 
 def test_a_root_for_another_machine_is_refused(made: Path) -> None:
@@ -169,7 +187,9 @@ def test_a_root_for_another_machine_is_refused(made: Path) -> None:
     (made / "bin").mkdir()
     other = "aarch64" if os.uname().machine == "x86_64" else "x86_64"
     (made / "bin/sh").write_bytes(elf(machine=other))
-    with pytest.raises(PackError, match=r"^cannot read made: it is for (aarch64|x86_64), and this machine's launcher"):
+    with pytest.raises(
+        PackError, match=r"^cannot read /.*/made: it is for (aarch64|x86_64), and this machine's launcher"
+    ):
         hostread.of_root("made", made)
 
 
@@ -469,6 +489,7 @@ LAID = {
 FORMS = {
     "docker-save": saved([LOWER, UPPER]),
     "docker-save-gzip": gzip.compress(saved([LOWER, UPPER])),
+    "docker-save-zstd": zstandard.compress(saved([LOWER, UPPER])),
     "docker-save-of-compressed-layers": saved([gzip.compress(LOWER), zstandard.compress(UPPER)]),
     "oci": oci([gzip.compress(LOWER), gzip.compress(UPPER)]),
     "oci-zstd": oci([zstandard.compress(LOWER), zstandard.compress(UPPER)]),
@@ -493,6 +514,29 @@ def test_files_of_which_only_names_are_looked_at_stay_empty(tmp_path: Path) -> N
     image = tar([("usr/share/x", b"x"), ("boot/vmlinuz-6.1.0", b"kernel"), ("lib/modules/6.1.0/m.ko", b"m")])
     found = unpacked(image, tmp_path)
     assert (found["usr/share/x"], found["boot/vmlinuz-6.1.0"], found["lib/modules/6.1.0/m.ko"]) == ("", "", "")
+
+
+def test_what_is_too_large_to_be_a_program_stays_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostimage, "_LARGEST", 3)
+    assert unpacked(tar([("small", b"abc"), ("model", b"abcd")]), tmp_path) == {"small": "abc", "model": ""}
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_an_image_fills_no_disk(
+    compress: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files, and what it is decompressed to."""
+    image = compress(tar([("a", bytes(50_000)), ("b", bytes(50_000))]))
+    monkeypatch.setattr(hostimage, "_MOST", 90_000)
+    with pytest.raises(PackError, match=r"^cannot read image: it unpacks to more than 0 GiB$"):
+        unpacked(image, tmp_path)
+    assert sum(path.stat().st_size for path in (tmp_path / "root").iterdir()) <= 90_000
+
+
+def test_many_empty_files_cost_something_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostimage, "_MOST", 20 * 4096)
+    with pytest.raises(PackError, match="it unpacks to more than"):
+        unpacked(tar([(f"{number}", b"") for number in range(21)]), tmp_path)
 
 
 HOSTILE = {

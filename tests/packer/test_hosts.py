@@ -174,7 +174,7 @@ WRONG = {
     "not-utf-8": ("\udcff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
     "empty": ("", "machine is missing"),
     "unknown-key": (HOST + "lack = []\n", "'lack' is not known: abi, lacks, path, version are"),
-    "unknown-top-key": ("glibc = 2\n" + HOST, "'glibc' is not known: checked, cpu, kernel, libc, libraries, machine, "),
+    "unknown-top-key": ("glibc = 2\n" + HOST, "'glibc' is not known: also, assumed, checked, cpu, kernel, libc, "),
     "unknown-machine": (HOST.replace("x86_64", "sparc"), "machine is none of x86_64, aarch64"),
     "level-of-another-machine": (HOST.replace("cpu = 2", "cpu = 80"), "cpu 80 is no level of machine 'x86_64'"),
     "text-for-a-number": (HOST.replace("cpu = 2", 'cpu = "2"'), "cpu must be a number, is '2'"),
@@ -190,6 +190,18 @@ WRONG = {
     "unknown-abi": (HOST.replace('"cp39"', '"cp3.9"'), "abi 'cp3.9' is no Python ABI tag"),
     "version-of-another-abi": (HOST.replace('"3.9.2"', '"3.8.2"'), "version '3.8.2' is no release of cp39"),
     "version-without-micro": (HOST.replace('"3.9.2"', '"3.9"'), "version '3.9' is no release of cp39"),
+    "kernel-that-paints": (
+        HOST.replace("5.10.0-30-amd64", r"5.10\u001b[31m"), "kernel must be like '5.10.0', is '5.10\\x1b[31m'",
+    ),
+    "kernel-beyond-all": (HOST.replace("5.10.0-30-amd64", "5.1000"), "kernel must be like '5.10.0', is '5.1000'"),
+    "true-for-a-number": (HOST.replace("cpu = 2", "cpu = true"), "cpu must be a number, is True"),
+    "glibc-beyond-all": (HOST.replace("glibc 2.31", "glibc 99999.1"), "glibc '99999.1' has a number beyond 255"),
+    "glibc-beyond-a-byte": (HOST.replace("glibc 2.31", "glibc 2.300"), "glibc '2.300' has a number beyond 255"),
+    "micro-beyond-all": (HOST.replace('"3.9.2"', '"3.9.99999999999"'), "version '3.9.99999999999' has a number beyond"),
+    "nul": (HOST.replace("/usr/bin/python3.9", r"/usr/bin/python3.9\u0000x"), "it has the character NUL"),
+    "nul-in-a-soname": ('"a\\u0000" = 1\n' + HOST, "'a\\x00' is not known"),
+    "lacks-no-text": (re.sub("lacks = .*", "lacks = [1]", HOST), "lacks must be a list of strings, is [1]"),
+    "assumed-nothing": ('assumed = ["cp38.lacks"]\n' + HOST, "assumed: nothing is said of 'cp38.lacks'"),
     "no-path": (HOST.replace('path = "/usr/bin/python3.9"', ""), "path is missing"),
 }  # fmt: skip
 
@@ -245,6 +257,9 @@ def test_a_name_that_is_unknown_is_told_with_the_nearest(tmp_path: Path) -> None
     with pytest.raises(UsageError) as caught:
         hosts.find("windows")
     assert caught.value.hint == "packer hosts list shows those there are"
+    with pytest.raises(UsageError) as both:
+        hosts.refuse_unknown(["bookworm", "bookwurm", "windows"])
+    assert str(both.value) == "no hosts 'bookwurm', 'windows': neither names nor files"
     with pytest.raises(PackError) as unreadable:
         hosts.find(str(tmp_path))
     assert str(unreadable.value) == f"cannot read the host {tmp_path}: Is a directory"
@@ -264,6 +279,26 @@ def test_hosts_of_the_user_have_names_too(tmp_path: Path, monkeypatch: pytest.Mo
     assert (hosts.find("ours").title, hosts.find("ours").kernel) == ("ours", "5.10.0-30-amd64")
     assert hosts.find("bookworm").title == "Ours (12)"
     assert {"ours", "bookworm"} <= set(hosts.of_kind("x86_64", "glibc"))
+
+
+def test_without_a_home_there_are_no_hosts_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user may be in no user database, so that is not asked."""
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: pytest.fail("the user database was asked"))
+    assert hosts.named() == hosts.shipped()
+    with pytest.raises(UsageError) as caught:
+        hosts.folder()
+    assert (str(caught.value), caught.value.hint) == (
+        "no place for hosts of your own: HOME is not set", "set XDG_CONFIG_HOME"
+    )  # fmt: skip
+
+
+def test_hosts_have_other_names() -> None:
+    assert hosts.find("debian-12") == hosts.find("bookworm")
+    assert hosts.find("jammy") == hosts.find("ubuntu-22.04")
+    others = [other for one in hosts.every().values() for other in one.also]
+    assert len({*others, *hosts.shipped()}) == len(others) + len(hosts.shipped())
 
 
 @pytest.mark.parametrize("config", ["", "relative/config"])
@@ -357,6 +392,7 @@ def test_a_shipped_host_contradicts_nothing_that_is_known(name: str) -> None:
     table = tomllib.loads(text)
     host = hosts.read(f"{name}.toml", text)
     assert len(table["source"]) > 10
+    assert "looked up" not in text  # "assumed" says it, for tools too
     assert dt.date(2026, 1, 1) < table["checked"] <= dt.date(2030, 1, 1)
     assert re.fullmatch(r"[2-7]\.\d+\.\d+", host.kernel)
     assert host.title[0].isalpha()

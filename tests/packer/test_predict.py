@@ -20,6 +20,13 @@ from packer.targets import target_of
 if TYPE_CHECKING:
     from packer.results import Addition, Matrix
 
+
+@pytest.fixture(autouse=True)
+def nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without hosts of their own, which would be predicted too."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
 HOST = """
 title = "{title}"
 machine = "{machine}"
