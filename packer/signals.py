@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
-    """Let SIGTERM, SIGHUP and SIGQUIT end the block as Ctrl-C does, so that it can clean up, which no further one disturbs."""
+    """Let other signals end the block as Ctrl-C does, so that it can clean up, which no further one disturbs."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         for one in before:
