@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packer import cli_run
+from packer import cli_fat, cli_workspace
 
 if TYPE_CHECKING:
     from packer.config import Config
@@ -74,9 +74,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     index.add_argument("--extra-index-url", action="append", metavar="URL")
     index.add_argument("--find-links", action="append", metavar="DIR|URL")
     index.add_argument("--no-index", action="store_true", default=None)
-    cli_run.add_building(lock)
+    cli_fat.add_building(lock)
     lock.add_argument(
-        "--timeout", type=_seconds, default=600.0, metavar="SECONDS",
+        "--timeout", type=cli_fat.seconds, default=600.0, metavar="SECONDS",
         help="for resolving and downloading one slice (default: 600)",
     )  # fmt: skip
     lock.add_argument("--json", action="store_true", help="print what came of it, and what changed, as JSON")
@@ -84,18 +84,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     lock.set_defaults(run=_lock)
 
 
-def _seconds(text: str) -> float:
-    from packer.cli import seconds
-
-    return seconds(text)
-
-
 def _config(options: argparse.Namespace) -> Config:
-    from packer import cli, cli_workspace
-
     if options.workspace is None:
-        return cli.config_of(options)[0]
-    return cli_workspace.locking(options.workspace, cli.spoken(options))
+        return cli_fat.config_of(options)[0]
+    return cli_workspace.locking(options.workspace, cli_fat.spoken(options))
 
 
 def _lock(options: argparse.Namespace) -> int:

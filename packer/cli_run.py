@@ -1,4 +1,4 @@
-"""The options that say how wheels are built, and the command ``packer run``."""
+"""The command ``packer run``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import argparse
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import NoReturn
+from packer import cli_fat
 
-    from packer.config import Config
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 EPILOG = """examples:
   packer run -- --help                      the project in this directory, as its packed file would run here
@@ -25,33 +23,8 @@ named on the command line, options. What comes from an index stays as it was, wi
 """
 
 
-def add_building(command: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    build = command.add_argument_group("how wheels are built of sources")
-    build.add_argument(
-        "--cc", choices=("zig", "host"),
-        help="what compiles native code: zig, for the C library of the slice's policy, or this machine's compiler "
-        "(default: zig where this machine's C library is newer than the slice's policy, or another)",
-    )  # fmt: skip
-    build.add_argument(
-        "--build-in", metavar="IMAGE", help="build in a container of this image, by its interpreters and its compiler"
-    )
-    build.add_argument(
-        "--interpreter", action="append", type=Path, metavar="PATH",
-        help="a Python that builds for its ABI, before those that are found on this machine; may be repeated",
-    )  # fmt: skip
-
-
-def add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    shared: Sequence[Callable[[argparse.ArgumentParser], None]],
-    configured: Callable[[argparse.Namespace], Config],
-) -> None:
-    """Declare ``packer run``.
-
-    :param shared: declare the options that it has from ``packer fat``.
-    :param configured: what was said, with what the project says.
-    """
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
     command = commands.add_parser(
         "run",
         help="run a program as its packed file would run here",
@@ -67,20 +40,21 @@ def add(
         help="a slice's name or Python tag (default: the first that has an interpreter on this machine)",
     )  # fmt: skip
     command.add_argument("--fresh", action="store_true", help="resolve and pack anew")
-    for declare in shared:
-        declare(command)
+    cli_fat.add_what(command)
+    cli_fat.add_index(command)
     command.add_argument("--abis", metavar="WORDS", help="as for packer fat")
-    add_building(command)
+    cli_fat.add_building(command)
     command.add_argument(
         "-q", "--quiet", action="store_true", help="print nothing but errors, and what the program does"
     )
-    command.set_defaults(run=lambda options: _run(options, configured(options)), arguments=None, json=False)
+    command.set_defaults(run=_run, arguments=None, json=False)
 
 
-def _run(options: argparse.Namespace, config: Config) -> NoReturn:
+def _run(options: argparse.Namespace) -> NoReturn:
     from packer import develop, progress
     from packer.job import job_of
 
+    config, _ = cli_fat.config_of(options)
     job, _ = job_of(config, options.timeout)
     target = develop.choose(job.targets, options.slice)
     job = develop.job_for(job, target)
