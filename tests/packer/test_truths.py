@@ -113,7 +113,7 @@ def test_selection_says_what_is_known(number: int, every: Path) -> None:
 
 NO_PYTHON_KNOWN = {
     "alpine-3.13", "alpine-3.14", "alpine-3.15", "alpine-3.20", "alpine-3.21", "alpine-3.22", "alpine-3.22-aarch64",
-    "arch", "azurelinux-3.0", "jessie", "opensuse-15.6", "opensuse-16.0", "photon-4.0", "photon-5.0", "sles-12",
+    "azurelinux-3.0", "jessie", "opensuse-15.6", "opensuse-16.0", "sles-12",
     "sles-15-sp6", "ubuntu-14.04", "ubuntu-16.04", "void-musl", "wheezy", "wolfi",
 }  # fmt: skip
 """Hosts with a Python of which no page was found that says so."""
