@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from launch import nothing_wheel
 from measure import Command, alternate, pack_fat, peak_memory, table
 
-from packer import sources
+from packer import pythons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,7 @@ _SYSTEM = (Path("/usr/bin"), Path("/usr/local/bin"))
 
 def measure(shop: Shop, found: Findings) -> None:
     """Time first launches, and tell the launcher's peak memory."""
-    interpreter = next(
-        (one for one in sources.find_interpreters() if one.tag == MEASURED and one.path.parent not in _SYSTEM), None
-    )
+    interpreter = next((one for one in pythons.find() if one.tag == MEASURED and one.path.parent not in _SYSTEM), None)
     if interpreter is None:
         print(f"there is no interpreter of {MEASURED}: first launches of deltas are not measured", file=sys.stderr)
         return

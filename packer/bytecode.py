@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from packer import compilechild, facts, native, process, sources
+from packer import compilechild, facts, files, native, process, pythons
 from packer.errors import PackError
 from packer.files import sha256
 from packer.layers import layer
@@ -59,7 +59,7 @@ class _Row(TypedDict):
 def compile_layers(
     layers: Sequence[Layer],
     python: PythonAbi,
-    interpreter: sources.Interpreter,
+    interpreter: pythons.Interpreter,
     cache: Path,
     wanted: Callable[[str], bool] | None = None,
 ) -> dict[bytes, Layer]:
@@ -113,7 +113,7 @@ def _path(module: str, tag: str) -> str:
     return f"{module.removesuffix('.py')}.{tag}.pyc"
 
 
-def _key(one: Layer, interpreter: sources.Interpreter) -> str:
+def _key(one: Layer, interpreter: pythons.Interpreter) -> str:
     """Name the place in the cache for the bytecode of a layer."""
     parts = (one.digest.hex(), interpreter.tag, interpreter.full_version, interpreter.build, _child_digest())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -130,7 +130,7 @@ def _entry(row: _Row, tag: str, place: Path) -> Entry:
 
 
 def _rows(
-    one: Layer, modules: Sequence[Entry], tag: str, interpreter: sources.Interpreter, place: Path
+    one: Layer, modules: Sequence[Entry], tag: str, interpreter: pythons.Interpreter, place: Path
 ) -> Iterable[_Row]:
     """Give the index of ``place``, which is filled if it is not there yet."""
     try:
@@ -151,15 +151,15 @@ def _checked(rows: Iterable[_Row]) -> list[_Row]:
     ]
 
 
-def _fill(one: Layer, modules: Sequence[Entry], tag: str, interpreter: sources.Interpreter, place: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=sources.scratch(place.parent.parent), prefix="compile-") as name:
+def _fill(one: Layer, modules: Sequence[Entry], tag: str, interpreter: pythons.Interpreter, place: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=files.scratch(place.parent.parent), prefix="compile-") as name:
         work, made = Path(name), Path(name) / "made"
         made.mkdir()
         _compile(one, modules, tag, interpreter, work)
         numbered = [(f"{number}.pyc", entry.path) for number, entry in enumerate(modules)]
         rows = [_row(made, file, module) for file, module in numbered if (made / file).exists()]
         (made / _INDEX).write_text(json.dumps(rows), encoding="ascii")
-        sources.publish(made, place)
+        files.publish(made, place)
 
 
 def _row(made: Path, file: str, module: str) -> _Row:
@@ -167,7 +167,7 @@ def _row(made: Path, file: str, module: str) -> _Row:
     return _Row(module=module, file=file, size=path.stat().st_size, sha256=sha256(path).hex())
 
 
-def _compile(one: Layer, modules: Sequence[Entry], tag: str, interpreter: sources.Interpreter, work: Path) -> None:
+def _compile(one: Layer, modules: Sequence[Entry], tag: str, interpreter: pythons.Interpreter, work: Path) -> None:
     """Run the child in ``work``, where it finds its request.
 
     :raises PackError: it does not get to its end.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import sources, targets, toolchain, worktree
+from packer import pythons, targets, toolchain, worktree
 from packer.blobs import Level
 from packer.errors import UsageError
 from packer.files import sha256
@@ -43,7 +43,7 @@ def choose(asked: Sequence[Target], word: str | None) -> Target:
         if not called:
             raise UsageError(f"--slice {word}: no slice for this machine is called so", hint=f"there are {names}")
         return called[0]
-    found = next(filter(sources.runs_here, fitting), None)
+    found = next(filter(pythons.runs_here, fitting), None)
     if not found:
         raise UsageError(f"no slice has an interpreter on this machine: {names}", hint="--abis says which are packed")
     return found

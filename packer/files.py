@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import os
 import re
@@ -135,3 +137,32 @@ def _hint(source: Path) -> str:
     """Tell the way out where it was not the user who changed a file."""
     caches = [path for path in source.parents if path.parent.name in ("installed", "bytecode", "runtimes")]
     return f"if nobody is changing it, remove {caches[0]}, which is made anew" if caches else ""
+
+
+def scratch(cache: Path) -> Path:
+    """Give the directory of ``cache`` for what is not finished."""
+    directory = cache / "tmp"
+    directory.mkdir(parents=True, exist_ok=True)
+    _sweep_once(directory)
+    return directory
+
+
+@functools.cache
+def _sweep_once(directory: Path) -> None:
+    """Remove what runs that were killed left there."""
+    sweep(directory, r"[a-z]+-\w{8}")
+
+
+def publish(made: Path, place: Path) -> None:
+    """Move a directory of finished files to its place, in one step; somebody else may have been faster."""
+    for directory, _, names in os.walk(made):
+        for file in (Path(directory, name) for name in names):
+            if not file.is_symlink():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        made.rename(place)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise

@@ -12,8 +12,8 @@ from typing import Any
 
 from packer import layers, wheels
 from packer.errors import PackError
+from packer.files import publish, scratch
 from packer.model import Entry, EntryKind, Layer, LayerKind, Wheel
-from packer.sources import publish, scratch
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from packer import (
     native,
     needs,
     profile,
+    pythons,
     resolve,
-    sources,
     trim,
     view,
 )
@@ -369,10 +369,10 @@ def _with_bytecode(job: Job, slices: Sequence[Slice], wanted: Collection[str] | 
 
     :param wanted: the modules to be compiled, by their paths in layers; ``None``: all.
     """
-    here = sources.find_interpreters()
+    here = pythons.find()
     compiled, by, missing = [], {}, []
     for one in slices:
-        interpreter = sources.interpreter_for(one.target, here)
+        interpreter = pythons.interpreter_for(one.target, here)
         if not facts.pythons()[one.target.python.tag].venv:
             compiled.append(one)
         elif interpreter is None:

@@ -21,9 +21,9 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from packer import pinned, pipchild, process
 from packer.cache import Cache
 from packer.errors import PackError
-from packer.files import sha256
+from packer.files import scratch, sha256
 from packer.model import Resolution, Target, Wheel
-from packer.sources import Builder, NoInterpreterError, keep, scratch
+from packer.sources import Builder, NoInterpreterError, keep
 from packer.targets import wheel_tags
 from packer.toolchain import Building
 

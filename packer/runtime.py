@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import facts, graft, layers, sources
+from packer import facts, files, graft, layers
 from packer.errors import PackError
 from packer.files import sha256
 from packer.model import LayerKind, Runtime
@@ -27,7 +27,7 @@ from packer.model import LayerKind, Runtime
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 _GRAFTED = "lib/grafted"
 """Where shared libraries are that come from elsewhere."""
@@ -88,8 +88,8 @@ def capture(interpreter: Interpreter, cache: Path, *, libc: bool = False) -> Run
     place = place_of(interpreter, cache, libc=libc)
     if not _is_current(place):
         shutil.rmtree(place, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=sources.scratch(cache), prefix="runtime-") as work:
-            sources.publish(_Capture(interpreter, Path(work) / "runtime", libc).make(), place)
+        with tempfile.TemporaryDirectory(dir=files.scratch(cache), prefix="runtime-") as work:
+            files.publish(_Capture(interpreter, Path(work) / "runtime", libc).make(), place)
     return load(place)
 
 
@@ -353,14 +353,14 @@ def _run(executable: Path, code: str, *arguments: str) -> subprocess.CompletedPr
 
 def _copy_library(stdlib: Path, into: Path) -> Iterator[Path]:
     """Copy the standard library, what links lead to as if it were there; gives what was copied."""
-    for directory, names, files in os.walk(stdlib, followlinks=True):
+    for directory, names, here in os.walk(stdlib, followlinks=True):
         below, real = Path(directory).relative_to(stdlib), Path(directory).resolve()
         names[:] = sorted(
             name for name in names
             if not _DEVELOPERS.match((below / name).as_posix())
             and not real.is_relative_to(Path(directory, name).resolve())  # which would never end
         )  # fmt: skip
-        for name in sorted(files):
+        for name in sorted(here):
             source = Path(directory, name)
             path = (below / name).as_posix()
             if _DEVELOPERS.match(path) or not source.is_file():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from packer import facts, needs, runtime, sources
+from packer import facts, files, needs, pythons, runtime
 from packer.errors import PackError, UsageError
 from packer.files import replacing, sha256
 from packer.model import NeedKind, Target
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from packer.model import Runtime
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 _BELOW = ("", "python", "python/install", "install", "usr")
 """Where the prefix is in what is given: python-build-standalone's archives have it below ``python``."""
@@ -90,7 +90,7 @@ def for_target(target: Target, named: Mapping[str, Sequence[Path]], cache: Path,
                 hint = f"packer runtime add, or --runtime {tag}=SOURCE"
                 raise PackError(f"cannot bring the C library of {source}: it is not there any more", hint)
             return captured
-    here = sources.interpreter_for(target, sources.find_interpreters())
+    here = pythons.interpreter_for(target, pythons.find())
     if here is None or not _fits(here, target):
         what = f"{tag} for {target.platform.arch} and {target.platform.libc}"
         raise PackError(
@@ -129,10 +129,10 @@ def find(source: Path, cache: Path, tag: str = "") -> Interpreter:
         place = _unpacked(source, cache)
     if place.is_dir():
         places = [place / below / "bin" for below in _BELOW]
-        found = sources.search(place for place in places if place.is_dir())
+        found = pythons.search(place for place in places if place.is_dir())
         interpreter = max(found, key=lambda one: (one.tag == tag, one.version), default=None)
     else:
-        interpreter = sources.search_one(source)
+        interpreter = pythons.search_one(source)
     if interpreter is None:
         why = "there is no such file or directory" if not source.exists() else "no CPython that runs here is in it"
         raise PackError(f"cannot carry {source}: {why}")
@@ -218,7 +218,7 @@ def _unpacked(archive: Path, cache: Path) -> Path:
     place = cache / "unpacked" / sha256(archive).hex()
     if place.is_dir():
         return place
-    with tempfile.TemporaryDirectory(dir=sources.scratch(cache), prefix="unpack-") as work:
+    with tempfile.TemporaryDirectory(dir=files.scratch(cache), prefix="unpack-") as work:
         into, plain = Path(work) / "files", Path(work) / "tar"
         try:
             into.mkdir()
@@ -227,5 +227,5 @@ def _unpacked(archive: Path, cache: Path) -> Path:
                 tar.extractall(into, filter="data")
         except (tarfile.TarError, zstandard.ZstdError, EOFError, OSError, ValueError) as error:
             raise PackError(f"cannot unpack {archive}: {error}") from None
-        sources.publish(into, place)
+        files.publish(into, place)
     return place

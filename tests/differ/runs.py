@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from support.packing import ROOT, Place
 
-from packer import facts, resolve, sources
+from packer import facts, pythons, resolve
 from packer.model import Platform, Target
 from packer.requests import Requests
 
@@ -22,7 +22,7 @@ from . import shelf
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 CACHE = ROOT / ".cache"
 VIRTUALENV = "virtualenv==20.21.1"
@@ -50,7 +50,7 @@ class Ended:
 
 def interpreters(versions: Sequence[tuple[int, int]]) -> list[Interpreter]:
     """The Pythons of this machine that the launcher would find first, one of each version."""
-    found = sorted(sources.find_interpreters(), key=lambda one: not str(one.path).startswith("/usr/bin/"))
+    found = sorted(pythons.find(), key=lambda one: not str(one.path).startswith("/usr/bin/"))
     first = {one.version[:2]: one for one in reversed(found)}
     return [first[version] for version in versions if version in first]
 

@@ -14,7 +14,7 @@ from support import index
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 PROGRAM = Path(__file__).with_name("program")
 ANY = "py2.py3-none-any"

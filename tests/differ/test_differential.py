@@ -18,7 +18,7 @@ from .differences import DIFFERENCES, ENDINGS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 pytestmark = [pytest.mark.e2e, pytest.mark.network]
 

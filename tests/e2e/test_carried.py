@@ -14,7 +14,7 @@ from support.hosts import require_host
 from support.packing import Place
 from support.skips import skip_optional
 
-from packer import sources
+from packer import pythons
 from packer.model import LayerKind
 from packer.reader import reading
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from support.hosts import Result
 
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 pytestmark = [pytest.mark.native, pytest.mark.hosts]
 
@@ -217,7 +217,7 @@ def test_httpie_verifies_a_server(host: str, httpie: Path, server: tuple[int, Pa
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the interpreter of bookworm, which is newer than bullseye."""
     python = require_host("bookworm").root / "usr/bin/python3.11"
-    if sources.search_one(python) is None:
+    if pythons.search_one(python) is None:
         skip_optional("this machine's C library is older than bookworm's")
     return pack(Place(tmp_path_factory.mktemp("newer")), "cp311", python, "--libc", "bundled")
 
@@ -340,7 +340,7 @@ STDLIB_TESTS = (
 def own() -> Interpreter:
     """The Python that runs the tests."""
     base = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}"
-    found = sources.search_one(base)
+    found = pythons.search_one(base)
     assert found, base
     if not (Path(sys.base_prefix) / f"lib/python3.{sys.version_info[1]}/ensurepip").is_dir():
         skip_optional("the Python that runs the tests has no ensurepip")

@@ -16,7 +16,7 @@ from support.hosts import Result, require_host
 from support.packing import ROOT, Ended, Place, run_program
 from support.skips import skip_optional
 
-from packer import inspect, sources
+from packer import inspect, pythons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,7 +187,7 @@ def cplusplus(host: str) -> dict[Path, str]:
     return {(require_host(host).root / path[1:]).resolve(): path}
 
 
-def at_its_own_path(python: sources.Interpreter, room: Path) -> dict[Path, str]:
+def at_its_own_path(python: pythons.Interpreter, room: Path) -> dict[Path, str]:
     """An interpreter of this machine where its libraries expect it: what to bind.
 
     :param room: an empty directory, in which anybody can find the way.
@@ -223,7 +223,7 @@ class TestNumpy:
     def test_runs_with_every_interpreter_of_this_machine(self, tag: str, plots: Path, tmp_path: Path) -> None:
         """Each alone, in a host that has no other; with a C++ library, which an older host lends to it."""
         host = require_host("bookworm-nopython")
-        here = [one for one in sources.find_interpreters() if (one.tag, one.arch, one.libc) == (tag, "x86_64", "glibc")]
+        here = [one for one in pythons.find() if (one.tag, one.arch, one.libc) == (tag, "x86_64", "glibc")]
         tried = 0
         for number, python in enumerate(here):
             if python.path.parent in (Path("/usr/bin"), Path("/usr/local/bin")):
@@ -615,11 +615,11 @@ class TestSourceDistributions:
         assert (done.returncode, done.stdout, done.stderr) == (0, "built\n", "")
 
     def test_the_error_names_distribution_abi_and_what_exists(self, place: Place) -> None:
-        if any(one.tag == "cp35m" for one in sources.find_interpreters()):
+        if any(one.tag == "cp35m" for one in pythons.find()):
             skip_optional("this machine could build for cp35m")
         before = place.left()
         ended = place.run("fat", "docopt==0.6.2", "--abis", "manylinux2014,cp35", "-m", "docopt", env=CACHE)
-        here = ", ".join(sorted({one.tag for one in sources.find_interpreters()}))
+        here = ", ".join(sorted({one.tag for one in pythons.find()}))
         said = (
             "packer: cp35m-manylinux_2_17_x86_64: no wheel fits docopt==0.6.2, and no cp35m interpreter is here to "
             f"build docopt-0.6.2.tar.gz (found: {here})\n"

@@ -9,7 +9,7 @@ from support.hosts import require_host
 from support.packing import Place
 from support.skips import skip_optional
 
-from packer import sources
+from packer import pythons
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def test_a_slice_for_the_other_family_never_fits(place: Place) -> None:
 
 def test_an_interpreter_with_musl_runs_beside_glibc(place: Place) -> None:
     python = require_host("musl").root / "usr/bin/python3.13"
-    if sources.search_one(python) is None:
+    if pythons.search_one(python) is None:
         skip_optional("this machine has no musl")
     tool = pack(place, "cp313-musllinux_1_2", "--runtime", f"cp313={python}", "--libc", "bundled")
     check("musl", tool, "cp313-musllinux_1_2_x86_64", "musl.so")

@@ -13,7 +13,7 @@ from support.hosts import require_host
 from support.packing import ROOT, Place
 from support.skips import skip_optional
 
-from packer import facts, sources, toolchain
+from packer import facts, pythons, toolchain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,7 +54,7 @@ OTHERS = [
 
 def found(slices: list[Slice]) -> list[Slice]:
     """Those that this machine has an interpreter to build for."""
-    here = {one.tag for one in sources.find_interpreters()}
+    here = {one.tag for one in pythons.find()}
     return [one for one in slices if one.tag in here]
 
 
@@ -85,7 +85,7 @@ def run(file: Path, one: Slice, *arguments: str, env: Mapping[str, str] | None =
     binds |= {Path("/dev/null"): path for path in one.hidden}
     environment, user = {**(env or {})}, {}
     if one.brings:  # where it was installed, as it has paths in it
-        (own,) = [found.path for found in sources.find_interpreters() if found.tag == one.tag][:1]
+        (own,) = [found.path for found in pythons.find() if found.tag == one.tag][:1]
         prefix = own.parent.parent
         binds[prefix] = str(prefix)
         environment["PATH"] = f"{prefix}/bin:/usr/bin:/bin"

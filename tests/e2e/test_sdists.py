@@ -15,7 +15,7 @@ from support import compiled
 from support.hosts import require_host
 from support.skips import skip_optional
 
-from packer import facts, sources, toolchain
+from packer import facts, pythons, toolchain
 from packer.model import Target
 from packer.targets import target_of
 
@@ -134,7 +134,7 @@ def test_a_project_without_a_wheel_is_built_and_runs(
     place: Place, monkeypatch: pytest.MonkeyPatch, project: Project
 ) -> None:
     host = require_host(HOSTS[project.tag])
-    if not sources.runs_here(Target(facts.pythons()[project.tag].abi, toolchain.machine())):
+    if not pythons.runs_here(Target(facts.pythons()[project.tag].abi, toolchain.machine())):
         skip_optional(f"no {project.tag} is here to build with")
     compiled.require(*project.needs)
     compiled.keep_zigs_cache(monkeypatch)

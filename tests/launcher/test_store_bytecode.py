@@ -18,7 +18,7 @@ from support.packing import run_program
 from support.process import Inside, Store, traced
 from support.skips import skip_optional
 
-from packer import bytecode, sources
+from packer import bytecode, pythons
 from packer.layers import read
 from packer.model import LayerKind
 from packer.reader import reading
@@ -441,7 +441,7 @@ def test_it_is_listed_verified_and_extracted(enter: Enter, user_home: Path, tmp_
 def test_the_packer_s_own_is_what_the_interpreter_would_have_kept(tmp_path: Path) -> None:
     """By the sanitized launcher and the Python that runs this test."""
     python = running_target().python
-    interpreter = next((one for one in sources.find_interpreters() if one.tag == python.tag), None)
+    interpreter = next((one for one in pythons.find() if one.tag == python.tag), None)
     if not interpreter:
         skip_optional(f"no {python.tag} interpreter is here")
     tree: dict[str, Content] = {

@@ -17,7 +17,7 @@ from support.views import View, interpreters, make_view, minor, name
 from packer import boot, modules, wheels
 from packer.errors import PackError, UsageError
 from packer.model import Tool, ToolKind
-from packer.sources import Interpreter
+from packer.pythons import Interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

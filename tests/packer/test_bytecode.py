@@ -15,7 +15,7 @@ import pytest
 from support.layers import SITE, Content, write_tree
 from support.skips import skip_optional
 
-from packer import bytecode, compilechild, facts, process, sources
+from packer import bytecode, compilechild, facts, process, pythons
 from packer.errors import PackError
 from packer.files import sha256
 from packer.layers import layer, tree
@@ -43,8 +43,8 @@ MODULES: dict[str, Content] = {
 """Below site-packages."""
 
 
-def interpreter(tag: str) -> sources.Interpreter:
-    found = next((one for one in sources.find_interpreters() if one.tag == tag), None)
+def interpreter(tag: str) -> pythons.Interpreter:
+    found = next((one for one in pythons.find() if one.tag == tag), None)
     return found or skip_optional(f"no {tag} interpreter is here")
 
 
@@ -330,7 +330,7 @@ class TestCache:
         assert len(list((tmp_path / "cache" / "bytecode").iterdir())) == 3
 
     def test_the_probe_tells_the_build(self) -> None:
-        own = next(one for one in sources.find_interpreters() if one.path == Path(sys.executable).resolve())
+        own = next(one for one in pythons.find() if one.path == Path(sys.executable).resolve())
         assert own.build.startswith(sys.version)
 
     def test_a_cache_that_cannot_be_written_to(self, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.hosts import USER
 
-from packer import cache, files, sources
+from packer import cache, files
 
 DAY = 24 * 3600
 
@@ -49,7 +49,7 @@ def test_what_a_killed_run_left_in_the_cache_goes_after_a_day(tmp_path: Path, ki
     for path, seconds in ((gone, DAY + 60), (kept, DAY - 60)):
         made = old(path.with_suffix(".d" if kind == "directory" else ""), seconds)
         made.rename(path)
-    assert sources.scratch(tmp_path) == tmp_path / "tmp"
+    assert files.scratch(tmp_path) == tmp_path / "tmp"
     assert (gone.exists(), kept.exists()) == (False, True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.skips import skip_optional
 
-from packer import facts, hosttrust, sources
+from packer import facts, hosttrust, pythons
 
 NAMES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -72,7 +72,7 @@ def test_a_host_without_any(places: list[Path]) -> None:
 @pytest.mark.native
 @pytest.mark.parametrize("tag", [tag for tag, one in facts.pythons().items() if one.abi.version >= (3, 6)])
 def test_every_python_that_can_be_carried_runs_it(tag: str) -> None:
-    here = [one for one in sources.find_interpreters() if one.tag == tag]
+    here = [one for one in pythons.find() if one.tag == tag]
     if not here:
         skip_optional(f"no {tag} interpreter is here")
     directory = Path(hosttrust.__file__).parent

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 from support import index
 
-from packer import blobs, inspect, job, pack, progress, sources, targets, wheels
+from packer import blobs, inspect, job, pack, progress, pythons, targets, wheels
 from packer.blobs import Level
 from packer.boot import Function, Installed, Module, Script
 from packer.config import Config
@@ -402,7 +402,7 @@ class TestBytecode:
 
     def test_a_python_that_is_not_here(self, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         index.wheel(shelf, "app", scripts=["app=app:main"], files=APP)
-        monkeypatch.setattr(sources, "find_interpreters", lambda: ())
+        monkeypatch.setattr(pythons, "find", lambda: ())
         made = packed(shelf, "app", abis="manylinux2014,cp39,cp311", bytecode="all")
         assert made.notes == ("no interpreter here for cp39, cp311: its bytecode is made at first launches",)
         assert inspect.describe(Path("app"))["manifest"]["bytecode"] == {"policy": "all", "compiled_by": {}}

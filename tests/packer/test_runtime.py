@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 from support.skips import skip_optional
 
-from packer import facts, libraries, runtime, runtimes, sources
+from packer import facts, libraries, pythons, runtime, runtimes
 from packer.errors import PackError, UsageError
 from packer.model import EntryKind, LayerKind, Runtime, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 # the launcher's code gets the same to read from every capture: what is sound, and what is damaged
 native = pytest.mark.native
@@ -29,7 +29,7 @@ native = pytest.mark.native
 @pytest.fixture(scope="module")
 def interpreter() -> Interpreter:
     """One of this machine's."""
-    return next(one for one in sources.find_interpreters() if one.version >= (3, 9))
+    return next(one for one in pythons.find() if one.version >= (3, 9))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_what_no_slice_would_carry_is_refused(interpreter: Interpreter, cache: P
 def test_added_ones_are_remembered(
     interpreter: Interpreter, captured: Runtime, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "find_interpreters", lambda: ())
+    monkeypatch.setattr(pythons, "find", lambda: ())
     assert runtimes.add(interpreter.path, cache) == captured
     ((found, source),) = runtimes.added(cache)
     assert (found, source) == (captured, str(interpreter.path))
@@ -236,7 +236,7 @@ def test_mistakes(interpreter: Interpreter, cache: Path, tmp_path: Path) -> None
 
 
 def test_python_2_is_not_carried(cache: Path) -> None:
-    old = next((one for one in sources.find_interpreters() if one.version < (3,)), None)
+    old = next((one for one in pythons.find() if one.version < (3,)), None)
     if not old:
         skip_optional("no Python 2 is here")
     with pytest.raises(PackError, match=r"CPython before 3\.6 finds its library only where it was built"):

@@ -1,13 +1,10 @@
-"""packer/sources.py: who can build, and what is built by the target's own interpreter when no wheel is there."""
+"""packer/sources.py: what is built by the target's own interpreter when no wheel is there."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import threading
-import venv
 import zipfile
 from pathlib import Path
 
@@ -15,12 +12,12 @@ import pytest
 from support import index
 from support.skips import skip_optional
 
-from packer import facts, resolve, sources
+from packer import facts, files, pythons, resolve, sources
 from packer.errors import PackError
 from packer.files import sha256
 from packer.model import Platform, Target, Wheel
+from packer.pythons import Interpreter
 from packer.requests import Requests
-from packer.sources import Interpreter
 from packer.targets import running_target
 
 RUNNING = running_target()
@@ -54,59 +51,7 @@ def same_platform(tag: str) -> Target:
     return Target(facts.pythons()[tag].abi, RUNNING.platform)
 
 
-class TestInterpreters:
-    def test_every_python_found_says_what_its_name_says(self) -> None:
-        found = sources.find_interpreters()
-        assert RUNNING.python.tag in {one.tag for one in found}
-        assert len({one.path for one in found}) == len(found)
-        for one in found:
-            said = subprocess.run([one.path, "-V"], capture_output=True, text=True, check=True)
-            assert (said.stdout + said.stderr).split()[1].rstrip("+").startswith(one.full_version)
-            assert one.tag.startswith(f"cp{one.version[0]}{one.version[1]}")
-
-    def test_shims_stand_for_the_interpreters_beside_them(self, tmp_path: Path) -> None:
-        own = Path(sys.executable).resolve()
-        shims, installed = tmp_path / "shims", tmp_path / "versions" / "3.9.1" / "bin"
-        shims.mkdir()
-        installed.mkdir(parents=True)
-        (shims / "python3").write_text("#!/bin/sh\nexit 1\n")
-        (shims / "python3").chmod(0o755)
-        (installed / "python3").symlink_to(own)
-        directories = list(sources._directories({"PATH": f"{shims}:relative:", "HOME": str(tmp_path)}))
-        assert directories[:2] == [shims, installed]
-        assert [one.path for one in sources.search(directories[:2])] == [own]
-
-    @pytest.mark.parametrize("symlinks", [True, False])
-    def test_a_virtual_environment_counts_as_its_base(self, tmp_path: Path, symlinks: bool) -> None:
-        venv.create(tmp_path / "env", symlinks=symlinks, with_pip=False)
-        (found,) = sources.search([tmp_path / "env" / "bin"])
-        assert found.path == Path(sys.executable).resolve()
-
-    def test_what_does_not_run_or_is_no_python_is_passed_over(self, tmp_path: Path) -> None:
-        (tmp_path / "python3").write_bytes(b"\x7fELF and nothing more")
-        (tmp_path / "python3").chmod(0o755)
-        (tmp_path / "python3.9").symlink_to(tmp_path / "nowhere")
-        (tmp_path / "python2").symlink_to("/bin/ls")
-        (tmp_path / "python3-config").symlink_to(sys.executable)
-        assert sources.search([tmp_path, tmp_path / "missing"]) == ()
-
-    def test_the_best_one_builds(self) -> None:
-        def one(tag: str, micro: int, arch: str = "x86_64", libc: str = "glibc", headers: bool = True) -> Interpreter:
-            return Interpreter(Path(f"/{tag}/{micro}/{arch}/{libc}/{headers}"), tag, (3, 9, micro), arch, libc, headers)
-
-        target = Target(facts.pythons()["cp39"].abi, Platform("glibc", (2, 17), "x86_64"))
-        plain, without_headers, musl, arm = (
-            one("cp39", 1),
-            one("cp39", 7, headers=False),
-            one("cp39", 8, libc="musl"),
-            one("cp39", 9, "aarch64"),
-        )
-        other = one("cp310", 0)
-        assert sources.interpreter_for(target, [other, musl, arm, without_headers, plain, one("cp39", 0)]) == plain
-        assert sources.interpreter_for(target, [musl, without_headers]) == without_headers
-        assert sources.interpreter_for(target, [other, musl]) == musl
-        assert sources.interpreter_for(target, [other]) is None
-
+class TestFitting:
     @pytest.mark.parametrize(
         ("tag", "wanted"),
         [
@@ -215,7 +160,7 @@ class TestSourceDistributions:
         index.wheel(shelf, "app", "2.0", tag="cp39-cp39-manylinux_2_28_x86_64")
         index.wheel(shelf, "top", requires=["app>1"])
         only = Interpreter(Path("/usr/bin/python3.6"), "cp36m", (3, 6, 9), "x86_64", "glibc", True)
-        monkeypatch.setattr(sources, "find_interpreters", lambda: (only,))
+        monkeypatch.setattr(pythons, "find", lambda: (only,))
         with pytest.raises(PackError) as caught:
             run(shelf, "top", target=Target(facts.pythons()["cp39"].abi, Platform("glibc", (2, 17), "x86_64")))
         assert str(caught.value) == (
@@ -241,7 +186,7 @@ class TestSourceDistributions:
     ) -> None:
         index.sdist(shelf, index.project(tmp_path / "project", "app"), "app")
         only = Interpreter(Path("/usr/bin/python3.6"), "cp36m", (3, 6, 9), "x86_64", "glibc", True)
-        monkeypatch.setattr(sources, "find_interpreters", lambda: (only,))
+        monkeypatch.setattr(pythons, "find", lambda: (only,))
         with pytest.raises(
             PackError, match=r"^building for cp36m needs a wheel of pip: \S+: no file fits pip: no index"
         ):
@@ -263,7 +208,7 @@ class TestSourceDistributions:
     @pytest.mark.network
     @pytest.mark.parametrize("tag", ["cp27mu", "cp36m", "cp37m", "cp38", "cp39", "cp310", *between, "cp313"])
     def test_real_one_for_each_interpreter_here(self, tmp_path: Path, tag: str) -> None:
-        if tag not in {one.tag for one in sources.find_interpreters()}:
+        if tag not in {one.tag for one in pythons.find()}:
             skip_optional(f"no {tag} interpreter on this machine")
         requests = Requests(("docopt==0.6.2",))
         (found,) = resolve.resolve(requests, [same_platform(tag)], cache=tmp_path, progress=lambda line: None)
@@ -321,10 +266,8 @@ class TestProjects:
             run(shelf, str(project), target=same_platform("cp35m"))
 
     def test_with_extension_modules_for_another_interpreter_here(self, shelf: Path, tmp_path: Path) -> None:
-        own = sources._own_interpreter()
-        other = next(
-            (one for one in sources.find_interpreters() if one.version >= (3, 10) and one.tag != own.tag), None
-        )
+        own = pythons.own()
+        other = next((one for one in pythons.find() if one.version >= (3, 10) and one.tag != own.tag), None)
         if other is None:
             skip_optional("no second interpreter of 3.10 or later on this machine")
         project = index.project(tmp_path / "project", "app", native=True)
@@ -350,7 +293,7 @@ class TestProjects:
 
     @pytest.mark.network
     def test_for_a_python_whose_setuptools_is_too_old_for_it(self, tmp_path: Path) -> None:
-        if "cp27mu" not in {one.tag for one in sources.find_interpreters()}:
+        if "cp27mu" not in {one.tag for one in pythons.find()}:
             skip_optional("no Python 2.7 on this machine")
         project = tmp_path / "project"
         project.mkdir()
@@ -373,7 +316,7 @@ def test_a_cache_that_two_fill_at_once_stays_whole(tmp_path: Path) -> None:
         made.mkdir()
         (made / "x.whl").write_text("same")
         barrier.wait()
-        sources.publish(made, place)
+        files.publish(made, place)
 
     threads = [threading.Thread(target=publish, args=(number,)) for number in range(4)]
     for thread in threads:

@@ -15,7 +15,7 @@ import pytest
 from support import compiled, index
 from support.hosts import require_host
 
-from packer import container, facts, sources, toolchain, worktree
+from packer import container, facts, pythons, sources, toolchain, worktree
 from packer.elfread import read
 from packer.errors import PackError
 from packer.files import sha256
@@ -326,5 +326,5 @@ class TestContainer:
 
 
 def test_an_interpreter_is_known_by_what_it_says(tmp_path: Path) -> None:
-    assert sources.runs_here(RUNNING)
-    assert not sources.runs_here(Target(RUNNING.python, Platform("glibc", (2, 17), "riscv64")))
+    assert pythons.runs_here(RUNNING)
+    assert not pythons.runs_here(Target(RUNNING.python, Platform("glibc", (2, 17), "riscv64")))

@@ -15,7 +15,7 @@ import pytest
 from support import index
 from support.skips import skip_optional
 
-from packer import sources, wheels
+from packer import pythons, wheels
 from packer.errors import PackError
 from packer.files import sha256
 from packer.model import EntryKind, Wheel
@@ -354,7 +354,7 @@ class TestScripts:
     )
     def bin(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         """A ``bin`` with one of the interpreters that this machine may have, in a path with surprises."""
-        found = [one.path for one in sources.find_interpreters() if one.tag == request.param]
+        found = [one.path for one in pythons.find() if one.tag == request.param]
         if not found:
             skip_optional(f"no {request.param} interpreter on this machine")
         directory = tmp_path / "a b \u00e9 $x" / "bin"

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packer import boot, facts, layers, modules, sources
+from packer import boot, facts, layers, modules, pythons
 from packer.model import LayerKind, Platform, Target
 
 from .layers import SITE
@@ -20,7 +20,7 @@ from .layers import SITE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from packer.sources import Interpreter
+    from packer.pythons import Interpreter
 
 
 def minor(interpreter: Interpreter) -> tuple[int, int]:
@@ -35,7 +35,7 @@ def name(interpreter: Interpreter) -> str:
 def interpreters() -> list[Interpreter]:
     """The running interpreter, and of every other version the first on this machine."""
     found: dict[tuple[int, int], Interpreter] = {}
-    for one in (*sources.search([Path(sys.executable).parent]), *sources.find_interpreters()):
+    for one in (*pythons.search([Path(sys.executable).parent]), *pythons.find()):
         found.setdefault(minor(one), one)
     return [found[version] for version in sorted(found)]
 
