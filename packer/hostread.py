@@ -33,6 +33,7 @@ LIBRARIES = ("libc.so.6", "libcrypt.so.1")
 
 _NOBODY = 65534
 _NEW_USER_NAMESPACE = 0x10000000
+_NEW_PID_NAMESPACE = 0x20000000
 _NO_NEW_PRIVILEGES = 38
 
 _PROGRAMS = (
@@ -142,7 +143,8 @@ def asking(more: Iterable[str] = ()) -> Iterator[Archive]:
 def _in_child(work: Callable[[], dict[str, Any]], what: str = "") -> dict[str, Any]:
     """Run something in a child process that leads a session, which ends with it.
 
-    A program of an image that makes itself another session outlives it: only images that one would run are to be read.
+    Where root may have a namespace of processes, nothing that it starts outlives it; else only a program can that makes
+    itself another session.
     """
     reading_end, writing_end = os.pipe()
     child = os.fork()
@@ -150,6 +152,7 @@ def _in_child(work: Callable[[], dict[str, Any]], what: str = "") -> dict[str, A
         with contextlib.suppress(BaseException):
             os.setsid()
             os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+            _own_processes()
             said = json.dumps(_said(work)).encode()
             with os.fdopen(writing_end, "wb") as pipe:
                 pipe.write(said)
@@ -166,6 +169,16 @@ def _in_child(work: Callable[[], dict[str, Any]], what: str = "") -> dict[str, A
     if "error" in answer:
         raise PackError(f"cannot read {what}: {answer['error']}" if what else answer["error"], answer["hint"])
     return answer
+
+
+def _own_processes() -> None:
+    """Go on as the first process of a namespace, with which the kernel ends all others; this one waits for it."""
+    if ctypes.CDLL(None).unshare(_NEW_PID_NAMESPACE) != 0:
+        return  # not root, or root without the right to
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)
+        os._exit(0)
 
 
 def _said(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

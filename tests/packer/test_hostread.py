@@ -9,10 +9,12 @@ import io
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -302,6 +304,25 @@ def test_a_child_that_dies_is_told() -> None:
     with pytest.raises(PackError) as caught:
         hostread._in_child(lambda: os._exit(3), what="it")
     assert str(caught.value) == "cannot read it: the child process died"
+
+
+@pytest.mark.skipif(not ROOT, reason="optional: only root can have a namespace of processes at once")
+def test_nothing_outlives_the_child() -> None:
+    """Not even what has left its session."""
+    if subprocess.run(["unshare", "--pid", "true"], check=False).returncode != 0:
+        give_up("root may have no namespace of processes here")
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(60)
+            os._exit(0)
+
+    in_child(work)
+    os.close(writing)
+    assert select.select([reading], [], [], 30)[0]  # its end is closed, too
+    os.close(reading)
 
 
 # This machine -----------------------------------------------------------------------------------------------------
