@@ -209,7 +209,7 @@ def _names(said: list[str] | None) -> list[str]:
 def _hosts(options: argparse.Namespace) -> list[str]:
     from packer import hosts
 
-    return [one for name in _names(options.hosts) for one in (hosts.named() if name == "all" else [name])]
+    return [one for name in _names(options.hosts) for one in (hosts.every() if name == "all" else [name])]
 
 
 def _predict(options: argparse.Namespace) -> Matrix:

@@ -193,7 +193,8 @@ def _described(table: _Table, path: Path) -> hosts.Described | None:
         return None
     said = table.get("describes", str)
     try:
-        return hosts.find(said if said in hosts.named() else str(path.parent / said))
+        beside = path.parent / said
+        return hosts.find(str(beside) if beside.exists() and said not in hosts.named() else said)
     except PackError as error:
         raise UsageError(f"{table.where}: describes: {error}", error.hint) from error
 
