@@ -12,6 +12,8 @@ from support.hosts import require_host
 from support.packing import ROOT, Place, run_program
 from support.skips import skip_optional
 
+from packer import pythons
+
 pytestmark = [pytest.mark.e2e, pytest.mark.network]
 
 TOOL = "/opt/topwords"
@@ -60,10 +62,10 @@ def test_a_core_in_rust_runs_in_every_python(topwords: Path, host: str, tag: str
 
 def test_and_in_3_6(topwords: Path, place: Place) -> None:
     """No Debian has it."""
-    found = sorted(Path.home().glob(".pyenv/versions/3.6.*/bin/python3.6"))
+    found = [one.path for one in pythons.find() if one.tag == "cp36m"]
     if not found:
         skip_optional("no CPython 3.6 is here")
-    environment = {"PATH": f"{found[-1].parent}:/nonexistent", "LC_ALL": "C.UTF-8"}
+    environment = {"PATH": f"{found[0].parent}:/nonexistent", "LC_ALL": "C.UTF-8"}
     ended = run_program(topwords, "-n", "3", str(_text(place)), store=place.root / "store", env=environment)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, COUNTED, "")
 
