@@ -624,6 +624,7 @@ class TestSourceDistributions:
             "packer: cp35m-manylinux_2_17_x86_64: no wheel fits docopt==0.6.2, and no cp35m interpreter is here to "
             f"build docopt-0.6.2.tar.gz (found: {here})\n"
             "packer: hint: docopt 0.6.2 is there as a source distribution only\n"
+            "packer: install one, or say where it is: --interpreter PATH\n"
         )
         assert ended.whole == (1, "", said)
         assert place.left() == before
