@@ -77,7 +77,7 @@ def _add_add(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--cpu", metavar="LEVEL", help="of a root filesystem's host, as x86-64-v2 (default: this machine's)"
     )
     command.add_argument(
-        "--library", action="append", default=[], metavar="SONAME",
+        "--library", action="append", default=[], dest="sonames", metavar="SONAME",
         help="look for this library besides those that policies name; may be repeated",
     )  # fmt: skip
     command.add_argument(
@@ -195,10 +195,10 @@ def _add(options: argparse.Namespace) -> int:
         output.parent.mkdir(parents=True, exist_ok=True)
     files.refuse_unwritable(output)
     if options.from_machine:
-        text = hostread.of_machine(name, options.library)
+        text = hostread.of_machine(name, options.sonames)
     else:
         text = hostread.of_root(
-            name, options.from_root, kernel=options.kernel, cpu=level, more=options.library, bare=options.static
+            name, options.from_root, kernel=options.kernel, cpu=level, more=options.sonames, bare=options.static
         )
     with files.replacing(output) as file:
         file.write(text.encode())

@@ -165,7 +165,7 @@ class TestRepair:
     def test_libraries_come_along_and_no_path_of_this_machine(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        place = compiled.library(
+        place = compiled.shared_library(
             tmp_path / "lib", "greet", "int greet(void) { return 3; }", toolchain.triple(OLD)
         ).parent
         project = compiled.project(
@@ -182,7 +182,9 @@ class TestRepair:
         assert os.fsencode(tmp_path) not in content
 
     def test_a_library_that_is_nowhere_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        made = compiled.library(tmp_path / "lib", "greet", "int greet(void) { return 3; }", toolchain.triple(OLD))
+        made = compiled.shared_library(
+            tmp_path / "lib", "greet", "int greet(void) { return 3; }", toolchain.triple(OLD)
+        )
         project = compiled.project(
             tmp_path / "project", "int greet(void);\nint mod(void) { return greet(); }", libraries=(str(made),)
         )

@@ -66,7 +66,7 @@ def project(
     return directory
 
 
-def library(directory: Path, name: str, source: str, target: str) -> Path:
+def shared_library(directory: Path, name: str, source: str, target: str) -> Path:
     """Compile a shared library with zig; it is looked for there by its builder's user."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"lib{name}.so"
