@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from packer import lock as locks
 from packer import resolve, sources
+from packer.built import Shelf
 from packer.errors import PackError, UsageError
 from packer.files import sha256
 from packer.model import Resolution, Wheel
@@ -70,8 +71,9 @@ def take(
         for one in asked:
             _refuse_missing(lock, target, one, found)
     directories = {target: tuple(_directories(asked, found)) for target, found in picks.items()}
-    missing = _missing(picks, cache, building)
     fetching = replace(requests, requirements=(), files=(), constraints=(), as_of=str(lock.own.get("as-of", "")))
+    shelf = Shelf(cache, building, fetching.index_options(), fetching.as_of)
+    missing = _missing(picks, cache, shelf)
 
     def work(target: Target, builder: Builder, run: resolve.Run) -> dict[Path, Path]:
         _fetch(lock, missing[target], target, fetching, builder, run)
@@ -82,7 +84,7 @@ def take(
         work, fetching, busy, cache=cache, progress=progress, limit=limit, building=building
     ) if busy else ()  # fmt: skip
     built = dict(zip(busy, made, strict=True))
-    from_source = {target: sources.built_for(target, cache, building) for target in targets}
+    from_source = {target: shelf.known(target) for target in targets}
     return tuple(
         _resolution(lock, target, picks[target], asked, built.get(target, {}), from_source[target], cache)
         for target in targets
@@ -127,12 +129,12 @@ def _directories(asked: Iterable[_Asked], picks: Iterable[Pick]) -> Iterator[Pat
     yield from dict.fromkeys([*places, *(one.directory for one in asked if one.directory)])
 
 
-def _missing(picks: Mapping[Target, Sequence[Pick]], cache: Path, building: Building) -> dict[Target, list[Pick]]:
+def _missing(picks: Mapping[Target, Sequence[Pick]], cache: Path, shelf: Shelf) -> dict[Target, list[Pick]]:
     """Give the files that each target has to fetch; of a wheel that several take only the first of them has to."""
     claimed: set[str] = set()
     missing: dict[Target, list[Pick]] = {}
     for target, found in picks.items():
-        built = sources.built_for(target, cache, building)
+        built = shelf.known(target)
         missing[target] = []
         for one in found:
             there = one.sha256 in claimed if one.is_wheel else one.sha256 in built

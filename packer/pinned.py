@@ -31,16 +31,13 @@ if TYPE_CHECKING:
 _PINNED = re.compile(r"[\w.-]+(\[[^\]]*\])? *== *[\w.!+-]+( *;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *")
 """A requirement of one version (not ``==1.*``) with digests; options, URLs and other files are none."""
 
-_DECIDING = ("pipchild", "resolve", "sources", "model", "repair", "toolchain")
+_DECIDING = ("pipchild", "resolve", "sources", "built", "model", "repair", "toolchain")
 """Modules of ours that have a say."""
 
 
-def recall(requests: Requests, target: Target, cache: Cache, building: str = "") -> Resolution | None:
-    """Give what was chosen for a target, if the wheels are still there and whole.
-
-    :param building: how wheels are built.
-    """
-    name = _name(requests, target, building)
+def recall(requests: Requests, target: Target, cache: Cache) -> Resolution | None:
+    """Give what was chosen for a target, if the wheels are still there and whole."""
+    name = _name(requests, target)
     kept = cache.get(name) if name else None
     if kept is None:
         return None
@@ -49,14 +46,14 @@ def recall(requests: Requests, target: Target, cache: Cache, building: str = "")
     return Resolution(target, wheels) if whole else None
 
 
-def remember(requests: Requests, resolution: Resolution, cache: Cache, building: str = "") -> None:
+def remember(requests: Requests, resolution: Resolution, cache: Cache) -> None:
     """Keep what was chosen, if it is right the next time."""
-    name = _name(requests, resolution.target, building)
+    name = _name(requests, resolution.target)
     if name:
         cache.put(name, json.dumps([asdict(wheel) for wheel in resolution.wheels], default=str).encode())
 
 
-def _name(requests: Requests, target: Target, building: str) -> bytes:
+def _name(requests: Requests, target: Target) -> bytes:
     """Name what the choice depends on; empty if it may be another the next time."""
     if requests.requirements or requests.find_links or requests.preferred(target) or requests.as_of:
         return b""
@@ -67,12 +64,11 @@ def _name(requests: Requests, target: Target, building: str) -> bytes:
     tags = " ".join(map(str, wheel_tags(target)))
     said = [
         _rules(),
-        building,
         target.name,
         target.python.full_version,
         tags,
         *requests.index_options(),
-        *_settings(),
+        *settings(),
         *texts,
     ]
     return hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).digest()
@@ -85,7 +81,7 @@ def _rules() -> str:
     return f"{version('pip')} {hashlib.sha256(ours).hexdigest()}"
 
 
-def _settings() -> Iterator[str]:
+def settings() -> Iterator[str]:
     """Give what else tells pip something: its variables, and its files as its documentation lists them."""
     yield from (f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("PIP_"))
     home = Path(os.environ.get("HOME", "/nonexistent"))

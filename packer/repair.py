@@ -67,7 +67,7 @@ def repair(wheel: Path, work: Path, made: Made) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive:
             items = [item for item in archive.infolist() if not item.is_dir()]
-            native = [item.filename for item in items if archive.open(item).read(4) == b"\x7fELF"]
+            native = native_files(archive)
             if not native:
                 return _settled(wheel, {item.filename: _mode(item) for item in items}, archive.read)
             modes = {item.filename: _mode(item) for item in items}
@@ -80,6 +80,11 @@ def repair(wheel: Path, work: Path, made: Made) -> Path:
             f"{made.source} has native code ({native[0]}): {made.compiler.refusal}", hint=made.compiler.hint
         )
     return _Repair(wheel, tree, made, modes).run(native)
+
+
+def native_files(wheel: zipfile.ZipFile) -> list[str]:
+    """Give the members of a wheel that are native code."""
+    return [one.filename for one in wheel.infolist() if not one.is_dir() and wheel.open(one).read(4) == b"\x7fELF"]
 
 
 def settle(wheel: Path) -> Path:

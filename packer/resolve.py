@@ -178,13 +178,17 @@ def _collect(futures: Sequence[Future[_T]]) -> tuple[_T, ...]:
 def _resolve_target(requests: Requests, target: Target, builder: Builder, run: Run) -> Resolution:
     """Ask pip, unless its answer is known."""
     remembered = Cache(run.cache / "resolved")
-    said = repr(run.building)
-    known = pinned.recall(requests, target, remembered, said)
-    if known:
+    known = pinned.recall(requests, target, remembered)
+    if known and _would_serve(builder, target, [one.path for one in known.wheels if one.built_from]):
         return known
     chosen = _ask_pip(requests, target, builder, run).resolution
-    pinned.remember(requests, chosen, remembered, said)
+    pinned.remember(requests, chosen, remembered)
     return chosen
+
+
+def _would_serve(builder: Builder, target: Target, built: Sequence[Path]) -> bool:
+    """Tell whether wheels that were built once would be taken now."""
+    return not built or {*built} <= {*builder.known(target).values()}
 
 
 def _ask_pip(

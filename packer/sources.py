@@ -25,7 +25,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
-from packer import container, process, pythons, repair, rust, toolchain, worktree
+from packer import built, container, environment, process, pythons, repair, rust, toolchain, worktree
 from packer.errors import PackError
 from packer.files import publish, scratch, sha256
 from packer.model import Platform, Target
@@ -84,8 +84,18 @@ class NoInterpreterError(PackError):
     """Nothing on this machine can build for a target."""
 
 
+class _ChangedError(PackError):
+    """A project is not what it was when it was first looked at."""
+
+    def __init__(self, project: Path) -> None:
+        super().__init__(
+            f"{project} was changed while it was packed",
+            hint="pack it again while nothing writes into it, its build for each Python neither",
+        )
+
+
 class Builder:
-    """Builds wheels and keeps them in the cache: by the source's digest, and what else decides their bytes."""
+    """Builds wheels and keeps them in the cache."""
 
     def __init__(
         self,
@@ -108,6 +118,7 @@ class Builder:
         :param as_of: as in ``Requests``: build requirements are of that time, too, where our own pip does the work.
         """
         self._cache = cache
+        self._shelf = built.Shelf(cache, building, index_options, as_of)
         self._find_pip = find_pip
         self._index_options = tuple(index_options)
         self._as_of = as_of
@@ -119,43 +130,57 @@ class Builder:
         self._locks: dict[str, threading.Lock] = {}
         self._native: set[str] = set()
         self._shared: dict[Path, Path | PackError] = {}
+        self._digests: dict[Path, str] = {}
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
-        return built_for(target, self._cache, self._building)
+        return self._shelf.known(target)
 
     def build(self, source: Path, target: Target) -> Path:
         """Give a wheel of a source distribution or a project directory for ``target``; it stays in the cache.
 
         :raises NoInterpreterError: none of the target's ABI is here.
-        :raises PackError: the build fails, or what it gives does not fit the target.
+        :raises PackError: the build fails, what it gives does not fit the target, or a project changes meanwhile.
         """
         if source.is_dir():
             with self._project_lock:  # builds leave traces in the directory
-                return self._build_project(source, target)
+                return self._build_unchanged(source, target)
         digest = sha256(source).hex()
         lock = self._locks.setdefault(digest, threading.Lock())
         with contextlib.nullcontext() if digest in self._native else lock:  # what is pure is built once
-            wheel = self._kept(digest, target) or self._build_and_keep(
+            wheel = self._shelf.find(digest, target) or self._build_and_keep(
                 source, digest, target, self._who(source, target)
             )
-            if not _is_pure(wheel.name):
+            if not built.is_pure(wheel.name):
                 self._native.add(digest)
         return wheel
-
-    def _kept(self, digest: str, target: Target) -> Path | None:
-        return _kept(digest, target, self._cache, self._building)
 
     def _compiler(self, target: Target) -> Compiler:
         return toolchain.choose(target, self._building.cc)
 
-    def _build_project(self, project: Path, target: Target) -> Path:
-        """Build with our own Python, once, what turns out to be pure; else for each ABI.
+    def _build_unchanged(self, project: Path, target: Target) -> Path:
+        """Build a project that is the same all the while, and for all targets.
 
-        What has native code by the look of it is not compiled for ourselves first, if the target's Python is here.
+        Only the first build is tried again: it may have left a file in the project that the next ones find there, as
+        what writes down a version does.
         """
+        before = self._digests.get(project)
         digest = worktree.digest(project)
-        kept = self._kept(digest, target)
+        if before and before != digest:
+            raise _ChangedError(project)
+        try:
+            wheel = self._build_project(project, digest, target)
+        except _ChangedError:
+            if before:
+                raise
+            digest = worktree.digest(project)
+            wheel = self._build_project(project, digest, target)
+        self._digests[project] = digest
+        return wheel
+
+    def _build_project(self, project: Path, digest: str, target: Target) -> Path:
+        """Build with our own Python, once, what turns out to be pure; else, or by the look of it, for each ABI."""
+        kept = self._shelf.find(digest, target)
         if kept:
             return kept
         own = pythons.own()
@@ -163,13 +188,15 @@ class Builder:
             builder = self._who(project, target) if rust.needs_interpreter(project, target) else own
             return self._build_and_keep(project, digest, target, builder)
         shared: Path | PackError | None = self._shared.get(project)
-        if shared is None and not (worktree.looks_native(project) and self._find_builder(target)):
+        if shared is None and not worktree.looks_native(project):
             try:
                 shared = self._build_and_keep(project, digest, target, own, probing=own.tag != target.python.tag)
+            except _ChangedError:
+                raise
             except PackError as error:
                 shared = error
             self._shared[project] = shared
-        if isinstance(shared, Path) and _serves(shared.name, target) and _is_pure(shared.name):
+        if isinstance(shared, Path) and built.serves(shared.name, target) and built.is_pure(shared.name):
             return shared
         try:
             builder = self._who(project, target)
@@ -180,36 +207,20 @@ class Builder:
             raise NoInterpreterError(f"{error}; {told}" if told else str(error), error.hint) from None
         if isinstance(shared, PackError) and builder == own:
             raise shared
-        return self._kept(digest, target) or self._build_and_keep(project, digest, target, builder)
+        return self._shelf.find(digest, target) or self._build_and_keep(project, digest, target, builder)
 
     def _who(self, source: Path, target: Target) -> Interpreter:
         """Choose an interpreter that can build for ``target``."""
-        found = self._find_builder(target)
+        found = built.interpreter_for(target, self._building)
         if found is None:
             image = self._building.image
-            here = ", ".join(sorted({one.tag for one in self._interpreters()})) or "none"
+            here = ", ".join(sorted({one.tag for one in built.interpreters(self._building)})) or "none"
             where = f"in {image}" if image else "here"
             raise NoInterpreterError(
                 f"no {target.python.tag} interpreter is {where} to build {source.name} (found: {here})",
                 hint="" if image else _NAME_ONE,
             )
         return found
-
-    def _find_builder(self, target: Target) -> Interpreter | None:
-        named = self._named() if not self._building.image else ()
-        return pythons.interpreter_for(target, named) or pythons.interpreter_for(target, self._interpreters())
-
-    def _named(self) -> tuple[Interpreter, ...]:
-        found = [(path, pythons.search_one(path)) for path in self._building.interpreters]
-        for path, one in found:
-            if one is None:
-                raise PackError(f"--interpreter {path}: it is no CPython that runs here")
-        return tuple(one for _, one in found if one)
-
-    def _interpreters(self) -> tuple[Interpreter, ...]:
-        if self._building.image:
-            return tuple(map(pythons.answered, container.interpreters(self._building.image, pythons.PROBE)))
-        return pythons.find()
 
     def _build_and_keep(
         self, source: Path, digest: str, target: Target, builder: Interpreter, *, probing: bool = False
@@ -218,14 +229,16 @@ class Builder:
         compiler = _PROBE_COMPILER if probing else Compiler("image") if self._building.image else self._compiler(target)
         with self._workshop() as work:
             wheel = self._build(source, target, builder, compiler, work)
-            if probing and not _is_pure(wheel.name):
+            if source.is_dir() and worktree.digest(source) != digest:
+                raise _ChangedError(source)
+            if probing and not built.is_pure(wheel.name):
                 return keep(wheel, self._cache)
             builder = builder if _says_linux(wheel.name) else _as_for(builder, target)
             if not probing:
                 _check_fits(wheel, target, builder)
-            place = (
-                self._cache / "built" / digest / (f"{builder.tag}+any" if probing else _place(target, self._building))
-            )
+            tag = builder.tag if probing else target.python.tag
+            falls_back = not probing and worktree.looks_native(source)
+            place = self._shelf.place(digest, wheel.name, target, tag=tag, falls_back=falls_back)
             publish(work / "wheel", place)
         return _only_wheel(place)
 
@@ -237,14 +250,14 @@ class Builder:
     def _build(self, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path) -> Path:
         """Run the build in ``work``, which gets a directory ``wheel`` with nothing but the wheel in it."""
         self._progress(f"{target.name}: building {source.name} with {builder.path}")
-        command, environment = (
+        command, variables = (
             self._maturin(source, target, builder, work)
             if self._is_rust(source)
             else self._pip(source, target, builder, compiler, work)
         )
         done = process.run(
             command,
-            environment=environment,
+            environment=variables,
             limit=self._limit,
             stop=self._stop,
             tell=lambda line: None,
@@ -294,11 +307,11 @@ class Builder:
             *([f"--uploaded-prior-to={self._as_of}"] if dated else []),
             *(*self._index_options, "--wheel-dir", str(work / "wheel"), str(place)),
         ]
-        environment = _environment(work) | toolchain.environment(compiler, target, work, self._cache)
+        variables = _environment(work) | toolchain.environment(compiler, target, work, self._cache)
         if not self._building.image:
-            return command, environment
+            return command, variables
         shown = [place, pip]
-        return container.command(self._building.image, command, environment, work, shown), process.clean_environment()
+        return container.command(self._building.image, command, variables, work, shown), process.clean_environment()
 
     def _keep_log(self, lines: Iterable[str], source: Path, target: Target) -> Path:
         log = self._cache / "logs" / f"{source.name}-{target.name}.log"
@@ -348,52 +361,9 @@ def knows_dates() -> bool:
     return Version(importlib.metadata.version("pip")) >= Version("26.0")
 
 
-def _is_pure(wheel: str) -> bool:
-    return all(tag.abi == "none" and tag.platform == "any" for tag in parse_wheel_filename(wheel)[3])
-
-
 def _check_fits(wheel: Path, target: Target, builder: Interpreter) -> None:
     if not fits(wheel.name, target, builder):
         raise PackError(f"{wheel.name}, built with {builder.path}, does not fit {target.name}")
-
-
-def built_for(target: Target, cache: Path, building: Building) -> dict[str, Path]:
-    """Give the wheels built for ``target`` in a cache, by the SHA-256 of the source distribution."""
-    found = {place.name: _kept(place.name, target, cache, building) for place in (cache / "built").glob("*")}
-    return {digest: wheel for digest, wheel in found.items() if wheel}
-
-
-def _kept(digest: str, target: Target, cache: Path, building: Building) -> Path | None:
-    """Find a wheel that was built before: for this very target, for any, or by one that fits (abi3)."""
-    built = cache / "built" / digest
-    places = sorted(built.iterdir()) if built.is_dir() else []
-    own, same = _place(target, building), f"+{_made_by(target, building)}"
-    for place in sorted(places, key=lambda place: place.name != own):
-        for wheel in place.glob("*.whl"):
-            serves = place.name == own or place.name.endswith(same) or _is_pure(wheel.name)
-            if serves and _serves(wheel.name, target):
-                return wheel
-    return None
-
-
-def _place(target: Target, building: Building) -> str:
-    """Name the directory for wheels built for ``target`` from one source."""
-    return f"{target.python.tag}+{_made_by(target, building)}"
-
-
-def _made_by(target: Target, building: Building) -> str:
-    if building.image:
-        return f"{target.platform.name}+image-{container.key(building.image)}"
-    try:
-        return f"{target.platform.name}+{toolchain.choose(target, building.cc).key}"
-    except PackError:  # told when something is to be built
-        return target.platform.name
-
-
-def _serves(wheel: str, target: Target) -> bool:
-    """Tell whether a wheel from the cache, made for the platform of ``target``, is also for its Python."""
-    pairs = {(tag.interpreter, tag.abi) for tag in wheel_tags(target)}
-    return any((tag.interpreter, tag.abi) in pairs for tag in parse_wheel_filename(wheel)[3])
 
 
 def _says_linux(wheel: str) -> bool:
@@ -427,10 +397,8 @@ def _environment(work: Path) -> dict[str, str]:
         work / "setuptools.cfg"
     )  # keeps setuptools from writing into a project's directory, or using what lies there
     settings.write_text(f"[build]\nbuild_base = {work}/build\n[egg_info]\negg_base = {work}\n", encoding="utf-8")
-    environment = process.clean_environment()
-    environment.setdefault("SOURCE_DATE_EPOCH", _EPOCH)
-    environment.update(TMPDIR=str(work), LC_ALL="C.UTF-8", PIP_REQUIRE_VIRTUALENV="0", DIST_EXTRA_CONFIG=str(settings))
-    return environment
+    ours = {"TMPDIR": str(work), "LC_ALL": "C.UTF-8", "PIP_REQUIRE_VIRTUALENV": "0", "DIST_EXTRA_CONFIG": str(settings)}
+    return {"SOURCE_DATE_EPOCH": _EPOCH} | environment.visible() | ours
 
 
 def _only_wheel(directory: Path) -> Path:

@@ -30,9 +30,6 @@ _ZIGS_MUSL = (1, 2)
 
 _PROBE_SECONDS = 60
 
-_DECIDING = ("CC", "CXX", "AR", "LDSHARED", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "RUSTFLAGS", "PKG_CONFIG_PATH")
-"""Variables by which users tell compilers something."""
-
 _COMPILER = r"""#!/bin/sh
 # zig, asked for one machine and C library, without the words that it does not know
 case $PWD in
@@ -131,7 +128,7 @@ def choose(target: Target, said: str) -> Compiler:
     too_old = platform.libc == "musl" and platform.version < _ZIGS_MUSL
     zig = find_zig()
     if zig and not too_old:
-        return Compiler(f"zig-{_version(zig)}-{_settings()}", zig)
+        return Compiler(f"zig-{_version(zig)}", zig)
     if said == "zig":
         raise PackError(
             f"--cc zig: its musl is 1.2, and {target.name} is for musl 1.1"
@@ -171,12 +168,7 @@ def _host() -> str:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         said = "none"
-    return f"{hashlib.sha256(said.encode()).hexdigest()[:8]}-{_words(machine()).replace(' ', '')}-{_settings()}"
-
-
-def _settings() -> str:
-    said = [f"{name}={os.environ[name]}" for name in _DECIDING if name in os.environ]
-    return hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).hexdigest()[:8] if said else "plain"
+    return f"{hashlib.sha256(said.encode()).hexdigest()[:8]}-{_words(machine()).replace(' ', '')}"
 
 
 def triple(platform: Platform) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _GENERATED = re.compile(r"__pycache__|\.(mypy|pytest|ruff|hypothesis)(_cache)?|\.(tox|nox|venv|hg|svn)|.*\.egg-info")
 """Names of what tools leave."""
 
-_TOP = {"build", "dist"}
+_TOP = {"build", "dist", "_skbuild", ".eggs"}
 """Likewise, but only in the project's own directory."""
 
 _MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
@@ -32,6 +32,9 @@ _NATIVE = re.compile(
     r"|(maturin|mesonpy|scikit_build_core|skbuild|setuptools_rust|Cython|cffi)\b"
 )
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+_NATIVE_BUILD_FILES = ("meson.build", "CMakeLists.txt", "Cargo.toml")
+_COMPILED = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".rs", ".f", ".f90")
+"""Suffixes of sources that are compiled."""
 
 _TRAILER = 4096
 _MAGIC = b"\x89fatpar\n"
@@ -40,19 +43,17 @@ _MAGIC = b"\x89fatpar\n"
 def digest(project: Path) -> str:
     """Give a digest of every file that a build may read, by path, mode and content."""
     found = hashlib.sha256(b"project")
-    for path in _files(project):
+    for name, path in _files(project):
         status = path.lstat()
         said = os.readlink(path) if stat.S_ISLNK(status.st_mode) else sha256(path).hex()
-        name = path.relative_to(project).as_posix()
-        found.update(f"{name}\0{status.st_mode & 0o111:o}\0{said}\n".encode("utf-8", "surrogateescape"))
+        found.update(f"{name.as_posix()}\0{status.st_mode & 0o111:o}\0{said}\n".encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
 def copy(project: Path, into: Path) -> Path:
     """Copy what a build may read; a repository is linked."""
     into.mkdir()
-    for path in _files(project):
-        name = path.relative_to(project)
+    for name, path in _files(project):
         if name.parts[0] != ".git":
             (into / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, into / name, follow_symlinks=False)
@@ -61,27 +62,47 @@ def copy(project: Path, into: Path) -> Path:
     return into
 
 
-def looks_native(project: Path) -> bool:
-    """Tell by a project's files whether its build compiles something."""
-    if any((project / name).exists() for name in ("meson.build", "CMakeLists.txt", "Cargo.toml")):
+def looks_native(source: Path) -> bool:
+    """Tell by the files of a project or source distribution whether its build compiles something, or might."""
+    found = _contents(source)
+    if any(name in _NATIVE_BUILD_FILES or name.endswith(_COMPILED) for name in found):
         return True
-    return any(_NATIVE.search(_text(project / name)) for name in _BUILD_FILES)
+    return any(_NATIVE.search(text) for text in found.values())
 
 
 def is_meson(source: Path) -> bool:
     """Tell whether meson-python builds a project or source distribution."""
-    if source.is_dir():
-        return "mesonpy" in _text(source / "pyproject.toml")
-    import tarfile
+    return "mesonpy" in _contents(source).get("pyproject.toml", "")
 
-    if not tarfile.is_tarfile(source):
-        return False
-    with tarfile.open(source) as archive:
-        for member in archive:
-            if re.fullmatch(r"[^/]+/pyproject\.toml", member.name):
-                stream = archive.extractfile(member)
-                return stream is not None and b"mesonpy" in stream.read()
-    return False
+
+def _contents(source: Path) -> dict[str, str]:
+    """Give the files of a project or source distribution by their paths, with the text of those that say how to build.
+
+    What is neither is left to whoever builds it to complain of.
+    """
+    if source.is_dir():
+        return {str(name): _text(path) if str(name) in _BUILD_FILES else "" for name, path in _files(source)}
+    import tarfile
+    import zipfile
+
+    found: dict[str, bytes] = {}
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as zipped:
+            for path in zipped.namelist():
+                name = _below_top(path)
+                found[name] = zipped.read(path) if name in _BUILD_FILES else b""
+    elif tarfile.is_tarfile(source):
+        with tarfile.open(source) as archive:
+            for member in archive:
+                name = _below_top(member.name)
+                stream = archive.extractfile(member) if name in _BUILD_FILES else None
+                found[name] = stream.read() if stream else b""
+    return {name: content.decode("utf-8", "replace") for name, content in found.items()}
+
+
+def _below_top(path: str) -> str:
+    """Take away the directory that all of a source distribution is in."""
+    return path.partition("/")[2]
 
 
 def _text(path: Path) -> str:
@@ -91,26 +112,43 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _files(project: Path) -> Iterator[Path]:
-    """Give files and links, in the order of their names; nothing of what tools left, and no packed program."""
-    for directory, names, files in os.walk(project):
-        here = Path(directory)
-        top = here == project
-        links = [name for name in names if (here / name).is_symlink()]
-        names[:] = sorted(
-            name for name in names
-            if name not in links and not _GENERATED.fullmatch(name) and not (top and name in {*_TOP, ".git"})
-            and not any((here / name / mark).exists() for mark in _MARKS)
-        )  # fmt: skip
-        for name in sorted([*files, *links]):
-            path = here / name
-            if not _GENERATED.fullmatch(name) and not _is_packed(path) and (path.is_symlink() or path.is_file()):
-                yield path
+def _files(project: Path) -> Iterator[tuple[Path, Path]]:
+    """Give files and links in the order of their names, as (path in the project, where it is).
+
+    Nothing of what tools left, and no packed program. In the place of a link that leads out of the project there is
+    what it leads to.
+    """
+    yield from _below(project, Path(), (project.resolve(),))
     git = project / ".git"
-    if git.is_file():
-        yield git
+    found = [git] if git.is_file() else []
     for name in _GIT:
-        yield from sorted(path for path in [git / name, *(git / name).rglob("*")] if path.is_file())
+        found += sorted(path for path in [git / name, *(git / name).rglob("*")] if path.is_file())
+    yield from ((path.relative_to(project), path) for path in found)
+
+
+def _below(directory: Path, name: Path, roots: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
+    """Give what is in a directory.
+
+    :param name: of the directory in the project.
+    :param roots: the project and, if links lead there, the directories outside that this one is in.
+    """
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError:  # nor can a build read it
+        return
+    for path in paths:
+        if _GENERATED.fullmatch(path.name) or (not name.parts and path.name in {*_TOP, ".git"}):
+            continue
+        is_link = path.is_symlink()
+        place = Path(os.path.realpath(path)) if is_link else path
+        is_inside = any(map(place.is_relative_to, roots))
+        if is_link and (is_inside or not (place.is_dir() or place.is_file())):
+            yield name / path.name, path
+        elif place.is_dir():
+            if not any((place / mark).exists() for mark in _MARKS):
+                yield from _below(place, name / path.name, (*roots, place) if is_link else roots)
+        elif place.is_file() and not _is_packed(place):
+            yield name / path.name, place
 
 
 def _is_packed(path: Path) -> bool:

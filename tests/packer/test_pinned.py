@@ -13,6 +13,7 @@ from packer import facts, resolve
 from packer.errors import PackError
 from packer.model import Platform, Resolution, Target
 from packer.requests import Requests
+from packer.targets import running_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,3 +161,17 @@ def test_a_wheel_that_is_not_what_it_was_is_fetched_again(tmp_path: Path, wheels
         damage()
         assert run(tmp_path, text) == first
         assert (len(asked), kept.read_bytes()) == (before + 1, whole)
+
+
+def test_what_was_built_is_taken_where_it_would_be_built_alike(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdist = index.sdist(tmp_path / "shelf", index.project(tmp_path / "project", "app"), "app")
+    running = running_target()
+    first = run(tmp_path, line(sdist), running)
+    before = len(asked)
+    assert run(tmp_path, line(sdist), running) == first
+    assert len(asked) == before
+    monkeypatch.setenv("APP_FLAVOUR", "sweet")
+    (other,) = run(tmp_path, line(sdist), running)
+    assert other.wheels[0].path != first[0].wheels[0].path

@@ -1,0 +1,196 @@
+"""packer/built.py: a wheel that was built serves again where all that decided its bytes is the same."""
+
+from __future__ import annotations
+
+import re
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import index
+from support.skips import skip_optional
+
+from packer import facts, pythons, sources, worktree
+from packer.errors import PackError
+from packer.model import Platform, Target
+from packer.targets import running_target
+from packer.toolchain import Building
+
+RUNNING = running_target()
+
+
+@pytest.fixture(autouse=True)
+def own_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    index.forget_pip_configuration(monkeypatch)
+
+
+class Bench:
+    """Builds, each time as a run of its own, and counts."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        self.told: list[str] = []
+
+    def builder(self, *options: str, as_of: str = "") -> sources.Builder:
+        def no_pip(target: Target) -> Path:
+            raise PackError(f"no pip for {target.name}")
+
+        return sources.Builder(
+            self.cache, find_pip=no_pip, index_options=["--no-index", *options], limit=300, stop=threading.Event(),
+            progress=self.told.append, building=Building(), as_of=as_of,
+        )  # fmt: skip
+
+    def build(self, source: Path, *options: str, target: Target = RUNNING, as_of: str = "") -> Path:
+        return self.builder(*options, as_of=as_of).build(source, target)
+
+    @property
+    def count(self) -> int:
+        return sum("building" in line for line in self.told)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "cache")
+
+
+@pytest.fixture(params=["project", "sdist"])
+def shape(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def shaped(shape: str, project: Path) -> Path:
+    return project if shape == "project" else index.sdist(project.parent, project, "app")
+
+
+def built_by(wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read("built_by.txt").decode()
+
+
+def another_here() -> Target:
+    own = pythons.own()
+    found = next((one for one in pythons.find() if one.version >= (3, 8) and one.tag != own.tag), None)
+    if found is None:
+        skip_optional("no second interpreter of 3.8 or later on this machine")
+    return Target(facts.pythons()[found.tag].abi, RUNNING.platform)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("speedups.c", ""),
+        ("setup.py", "try:\n    setup(ext_modules=[])\nexcept Exception:\n    setup()\n"),
+        ("setup.cfg", "[options]\nsetup_requires = Cython\n"),
+    ],
+)
+def test_a_pure_wheel_of_what_might_have_native_code_serves_only_its_own_python(
+    bench: Bench, tmp_path: Path, shape: str, file: str, text: str
+) -> None:
+    other = another_here()
+    project = index.project(tmp_path / "project", "app")
+    (project / file).write_text(text)
+    source = shaped(shape, project)
+    for _ in range(2):
+        for target in (RUNNING, other):
+            wheel = bench.build(source, target=target)
+            assert wheel.name == "app-1.0-py2.py3-none-any.whl"
+            assert built_by(wheel) == ".".join(map(str, target.python.version[:2]))
+    assert bench.count == 2
+
+
+def test_any_other_pure_wheel_serves_all(bench: Bench, tmp_path: Path, shape: str) -> None:
+    source = shaped(shape, index.project(tmp_path / "project", "app"))
+    far = Target(facts.pythons()["cp39"].abi, Platform("musl", (1, 1), "aarch64"))
+    assert bench.build(source, target=far if shape == "project" else RUNNING) == bench.build(source, target=far)
+    assert bench.count == 1
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["pure", "native"])
+def test_what_a_build_may_read_decides(
+    bench: Bench, tmp_path: Path, shape: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = index.project(tmp_path / "project", "app", native=native)
+    if native:
+        (project / "mod.c").write_text("")
+    source = shaped(shape, project)
+
+    def builds(*options: str, as_of: str = "") -> int:
+        """How many builds it takes, and that the next time it takes none."""
+        before = bench.count
+        wheel = bench.build(source, *options, as_of=as_of)
+        after = bench.count
+        assert bench.build(source, *options, as_of=as_of) == wheel
+        assert bench.count == after
+        return after - before
+
+    assert builds() == 1
+    for name in ("MSGPACK_PUREPYTHON", "CARGO_HOME", "CFLAGS"):
+        monkeypatch.setenv(name, "1")
+        assert builds() == 1
+    monkeypatch.setenv("GITHUB_RUN_ID", "17")
+    assert builds() == 0
+    assert builds("--extra-index-url=http://127.0.0.1:9/simple") == 1
+    assert builds(as_of="2024-03-01T00:00:00+00:00") == 1
+    found = pythons.find()
+    monkeypatch.setattr(pythons, "find", lambda: tuple(replace(one, build=f"{one.build} patched") for one in found))
+    assert builds() == (1 if native else 0)
+
+
+def test_a_build_does_not_see_what_changes_from_run_to_run(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_RUN_ID", "17")
+    monkeypatch.setenv("APP_FLAVOUR", "sweet")
+    project = index.project(tmp_path / "project", "app")
+    asks = "import os\nassert 'GITHUB_RUN_ID' not in os.environ\nassert os.environ['APP_FLAVOUR'] == 'sweet'\n"
+    (project / "backend.py").write_text(asks + (project / "backend.py").read_text())
+    assert bench.build(project).name == "app-1.0-py2.py3-none-any.whl"
+
+
+class TestProjectThatChanges:
+    """What is kept under the digest of a project was built of it; an archive is of one state of it."""
+
+    def appending(self, project: Path, words: str) -> Path:
+        """Make a project whose build writes into a file of it."""
+        index.project(project, "app")
+        (project / "speedups.c").write_text("")  # for each Python by itself
+        writes = f"import sys\nwith open('notes.txt', {words}) as file:\n    file.write(sys.version)\n"
+        (project / "backend.py").write_text(writes + (project / "backend.py").read_text())
+        return project
+
+    def kept(self, bench: Bench) -> set[str]:
+        return {place.name for place in (bench.cache / "built").glob("*")}
+
+    def test_during_each_build(self, bench: Bench, tmp_path: Path) -> None:
+        project = self.appending(tmp_path / "project", "'a'")
+        with pytest.raises(PackError, match=rf"^{re.escape(str(project))} was changed while it was packed$") as caught:
+            bench.build(project)
+        assert caught.value.hint.startswith("pack it again while nothing writes into it")
+        assert self.kept(bench) == set()
+
+    def test_once_as_by_what_writes_down_a_version(self, bench: Bench, tmp_path: Path) -> None:
+        project = self.appending(tmp_path / "project", "'w'")
+        wheel = bench.build(project)
+        assert bench.count == 2
+        assert self.kept(bench) == {worktree.digest(project)}
+        assert bench.build(project) == wheel
+        assert bench.count == 2
+
+    def test_between_two_slices(self, bench: Bench, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        builder = bench.builder()
+        wheel = builder.build(project, RUNNING)
+        (project / "new.txt").write_text("")
+        with pytest.raises(PackError, match="was changed while it was packed"):
+            builder.build(project, another_here())
+        (project / "new.txt").unlink()
+        assert builder.build(project, RUNNING) == wheel
+
+    def test_during_the_build_of_a_later_slice(self, bench: Bench, tmp_path: Path) -> None:
+        project = self.appending(tmp_path / "project", "'w'")
+        builder, other = bench.builder(), another_here()
+        builder.build(project, RUNNING)
+        with pytest.raises(PackError, match="was changed while it was packed"):
+            builder.build(project, other)
