@@ -9,8 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_KEPT_FOR = 30 * 24 * 3600
-"""Seconds since something was last used until it is thrown away."""
+from packer.files import KEPT_FOR
 
 _TEMPORARY_FOR = 24 * 3600
 """Seconds after which nobody writes to a temporary file any more."""
@@ -60,7 +59,7 @@ class Cache:
         with contextlib.suppress(OSError):
             for path in self._directory.glob("*/*"):
                 with contextlib.suppress(OSError):
-                    kept_for = _TEMPORARY_FOR if path.name.startswith(".") else _KEPT_FOR
+                    kept_for = _TEMPORARY_FOR if path.name.startswith(".") else KEPT_FOR
                     if path.stat().st_mtime < now - kept_for:
                         path.unlink()
 

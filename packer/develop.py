@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import shutil
-import time
+import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer import pythons, targets, toolchain, worktree
+from packer import environment, files, layers, lock, pinned, pythons, targets, toolchain, worktree
 from packer.blobs import Level
 from packer.errors import UsageError
-from packer.files import sha256
-from packer.job import project_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +23,9 @@ if TYPE_CHECKING:
     from packer.pack import Job
     from packer.progress import Progress
 
-_KEPT_FOR = 30 * 24 * 3600
+
+_OPTION = re.compile(r"^(-\w|--[\w-]+|)[ =]*(.*)$")
+"""A line of a file of requirements: an option, or none, and what comes behind it."""
 
 
 def choose(asked: Sequence[Target], word: str | None) -> Target:
@@ -70,27 +70,22 @@ def kept(job: Job, config: Config) -> Path | None:
 
 
 def pack(job: Job, config: Config, progress: Progress) -> Path:
-    """Pack a program where :func:`kept` finds it."""
+    """Pack a program where :func:`kept` finds it; others may do the same meanwhile."""
     from packer import pack as stages
 
-    _sweep(job.cache / "run")
+    files.sweep_unused(job.cache / "run")
     place = _place(job, config)
-    place.mkdir(parents=True, exist_ok=True)
-    packed = stages.pack(replace(job, output=place / ".program"), progress)
-    program = place / packed.tools[0].name
-    packed.written.path.replace(program)
+    with tempfile.TemporaryDirectory(dir=files.scratch(job.cache), prefix="run-") as work:
+        packed = stages.pack(replace(job, output=Path(work, "program")), progress)
+        place.mkdir(parents=True, exist_ok=True)
+        program = place / packed.tools[0].name
+        packed.written.path.replace(program)
     return program
-
-
-def _sweep(runs: Path) -> None:
-    for place in runs.glob("*"):
-        if place.stat().st_mtime < time.time() - _KEPT_FOR:
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _place(job: Job, config: Config) -> Path:
     said = hashlib.sha256(_rules().encode())
-    for text in [*_said(job, config), *_files(job)]:
+    for text in [*_said(job, config), *_files(job, config)]:
         said.update(text.encode("utf-8", "surrogateescape") + b"\0")
     return job.cache / "run" / said.hexdigest()
 
@@ -107,18 +102,49 @@ def _said(job: Job, config: Config) -> Iterator[str]:
     yield repr(config)
     yield os.getcwd()  # what paths count from
     yield toolchain.choose(job.targets[0], "host" if job.building.image else job.building.cc).key
-    yield from (f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("PIP_"))
+    yield environment.digest()
+    yield from pinned.settings()
+    yield job.lock_digest
 
 
-def _files(job: Job) -> Iterator[str]:
-    """Give the digests of all files that are named."""
-    named = [project_of(word) or Path(word) for word in job.requests.requirements]
-    named += [*job.requests.files, *job.requests.constraints, *(source for source, _ in job.include)]
-    named += [Path(place) for place in job.requests.find_links]
-    named += [Path(place) for _, place in job.requests.level_wheels]
-    named += [job.script] if job.script else []
+def _files(job: Job, config: Config) -> Iterator[str]:
+    """Give the digests of all files that the program is made of, but for what an index has."""
+    for source, place in job.include:
+        yield from (f"{one.path} {one.kind} {one.link} {one.sha256.hex()}" for one in layers.tree(source, place))
+    words = [*job.requests.requirements, *job.requests.find_links, *(place for _, place in job.requests.level_wheels)]
+    named = [path for word in words for path in _local(word)]
+    named += _nested([*job.requests.files, *job.requests.constraints])
+    named += filter(None, (job.script, config.profile))
+    if job.lock:
+        picks = lock.pick(job.lock, job.targets[0], job.lock.content.extras or ())
+        named += [one.directory for one in picks if one.directory]
     for path in named:
         if path.is_dir():
             yield worktree.digest(path)
         elif path.is_file():
-            yield sha256(path).hex()
+            yield files.sha256(path).hex()
+
+
+def _nested(requirements: list[Path]) -> list[Path]:
+    """Give files of requirements, those that are named in them, and the files and directories that all of them name."""
+    found: list[Path] = []
+    while requirements:
+        file = requirements.pop()
+        if file in found or not file.is_file():
+            continue
+        found.append(file)
+        for line in pinned.lines(file.read_text("utf-8", "replace")):
+            option, word = _OPTION.sub(r"\1", line), os.path.expandvars(_OPTION.sub(r"\2", line)).strip("'\"")
+            if option in ("-r", "--requirement", "-c", "--constraint"):
+                requirements.append(Path(os.path.normpath(file.parent / word)))
+            else:
+                found += [*_local(word), *_local(str(file.parent / word))]
+    return found
+
+
+def _local(word: str) -> Iterator[Path]:
+    """Give the file or directory that a requirement or a place of distributions is, if it is on this machine."""
+    word = re.sub(r"^[\w.-]+(\[[^\]]*\])? *@ *", "", word)
+    word = re.sub(r"(\[[^\]/]*\])?( *;.*| *#.*| --.*)?$", "", word.removeprefix("file://"))
+    if os.path.exists(word):
+        yield Path(word)

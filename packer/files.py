@@ -89,6 +89,18 @@ def sweep(directory: Path, names: str) -> None:
                     path.unlink()
 
 
+KEPT_FOR = 30 * 24 * 3600
+"""Seconds since something in a cache was last used until it is thrown away."""
+
+
+def sweep_unused(directory: Path) -> None:
+    """Remove the directories in one of a cache that nobody has used for long; who uses one sets its time."""
+    for place in directory.glob("*"):
+        with contextlib.suppress(OSError):  # somebody else may be faster
+            if place.stat().st_mtime < time.time() - KEPT_FOR:
+                shutil.rmtree(place, ignore_errors=True)
+
+
 def refuse_unwritable(path: Path, *, option: str = "-o") -> None:
     """Find out before long work what would only show at its end.
 

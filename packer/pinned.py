@@ -98,6 +98,11 @@ def _is_pinned(text: str) -> bool:
     """Tell whether every line of a file of requirements is pinned with digests."""
     if "${" in text or re.search(r"#.*\\\n", text):  # what pip puts in, and what it does not join
         return False
+    return all(map(_PINNED.fullmatch, lines(text)))
+
+
+def lines(text: str) -> list[str]:
+    """Give the lines of a file of requirements, those that go on joined, without comments and superfluous spaces."""
     joined = re.sub(r"\\\n", " ", text)
-    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines()]
-    return all(_PINNED.fullmatch(re.sub(r"\s+", " ", line)) for line in lines if line)
+    found = [re.sub(r"(^|\s)#.*", "", line) for line in joined.splitlines()]
+    return [" ".join(line.split()) for line in found if line.strip()]

@@ -7,10 +7,11 @@ import re
 import signal
 import sys
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from support import index
-from support.packing import Place
+from support.packing import Place, watched
 
 from packer import targets
 
@@ -106,3 +107,23 @@ def test_what_cannot_run_here_is_said(place: Place) -> None:
     )
     missing = place.run("run", "missing.py")
     assert (missing.status, missing.stderr) == (2, "packer: no script missing.py: there is no such file\n")
+
+
+def test_two_at_once(place: Place) -> None:
+    """Each builds while the other does, and nothing is kept yet."""
+    backend = printing(place.work / "project", 1)
+    (place.root / "building").mkdir()
+    waits = f"""
+import os, time
+directory = {str(place.root / "building")!r}
+open(os.path.join(directory, str(os.getpid())), "w").close()
+while len(os.listdir(directory)) < 2:
+    time.sleep(0.01)
+"""
+    backend.write_text(waits + backend.read_text())
+    both = [place.start("run", "--no-index", "-m", "hello", "project") for _ in range(2)]
+    with watched(both[0]), watched(both[1]):
+        assert [process.communicate(timeout=120) for process in both] == [("1\n", ANY)] * 2
+        assert [process.returncode for process in both] == [0, 0]
+    assert [path.name for path in kept(place)] == ["hello"]
+    assert list((place.root / "cache/fatpar-packer/tmp").iterdir()) == []
