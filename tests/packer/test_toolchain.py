@@ -268,6 +268,29 @@ class TestWorktree:
             "src",
         ]
 
+    def test_where_a_link_leads_out_of_it_is_what_is_there(self, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        outside = tmp_path / "outside"
+        (outside / "below").mkdir(parents=True)
+        (outside / "below/file").write_text("1")
+        (outside / "below/other").symlink_to("file")
+        (outside / "back").symlink_to("below")
+        (outside / "below/again").symlink_to("..")
+        (project / "file").symlink_to("../outside/below/file")
+        (project / "directory").symlink_to("../outside")
+        (project / "inner").symlink_to("file")
+        (project / "nowhere").symlink_to("../nowhere")
+        (project / "round").symlink_to("round")
+        first = worktree.digest(project)
+        (tmp_path / "elsewhere").mkdir()
+        made = worktree.copy(project, tmp_path / "elsewhere" / "copy")
+        for name in ("file", "inner", "directory/below/file", "directory/below/other", "directory/back/other"):
+            assert (made / name).read_text() == "1"
+        assert os.readlink(made / "nowhere") == "../nowhere"
+        (outside / "below/file").write_text("2")
+        assert worktree.digest(project) != first
+        assert (made / "file").read_text() == "1"
+
 
 ENGINE = """#!{python}
 import sys
