@@ -25,6 +25,7 @@ from packaging.specifiers import SpecifierSet
 
 from packer import process
 from packer.errors import PackError
+from packer.files import sweep_unused
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,12 +77,15 @@ def _serves_several(project: Path) -> bool:
     return any(str(feature).startswith("abi3") for feature in features)
 
 
-def command(project: Path, target: Target, interpreter: Path, wheels: Path, cache: Path) -> Command:
+def command(project: Path, target: Target, interpreter: Path, wheels: Path, cache: Path, cc: str = "") -> Command:
     """Give the command that makes the wheel for a target.
+
+    What this machine's compiler links because the user wants it is not judged by maturin: its wheel is measured later.
 
     :param interpreter: of the target's ABI, or any where :func:`needs_interpreter` says so.
     :param wheels: the directory to put it into.
-    :param cache: what cargo compiles is kept here, for the next time.
+    :param cache: what cargo compiles is kept here, for the next time; not what was long not used.
+    :param cc: ``zig``, ``host`` or nothing: what the target needs.
     :raises PackError: if something is not installed that it takes; says what to install.
     """
     for tool in ("cargo", "rustc"):
@@ -100,7 +104,12 @@ def command(project: Path, target: Target, interpreter: Path, wheels: Path, cach
         )
     words = [
         *(maturin, "build", "--release", "--out", str(wheels)),
-        *("--manifest-path", str(project / "Cargo.toml"), "--compatibility", target.platform.policy),
+        *(
+            "--manifest-path",
+            str(project / "Cargo.toml"),
+            "--compatibility",
+            "linux" if cc == "host" else target.platform.policy,
+        ),
         *("--interpreter", _interpreter(project, target, interpreter)),
     ]
     if (project / "Cargo.lock").exists():
@@ -108,12 +117,15 @@ def command(project: Path, target: Target, interpreter: Path, wheels: Path, cach
     if _is_foreign(target.platform):
         words += ["--target", _triple(target.platform)]
         _require_library(project, _triple(target.platform))
-    if _takes_zig(target.platform):
+    if cc == "zig" or (not cc and _takes_zig(target.platform)):
         words.append("--zig")
         _require_zig(project, target.platform)
-    kept = hashlib.sha256(os.fsencode(project.resolve())).hexdigest()[:16]
+    kept = cache / "cargo" / hashlib.sha256(os.fsencode(project.resolve())).hexdigest()[:16]
+    kept.mkdir(parents=True, exist_ok=True)
+    os.utime(kept)
+    sweep_unused(cache / "cargo")
     # on PATH, since maturin asks the python3 there for zig
-    return Command(tuple(words), {"CARGO_TARGET_DIR": str(cache / "cargo" / kept), "PATH": path})
+    return Command(tuple(words), {"CARGO_TARGET_DIR": str(kept), "PATH": path})
 
 
 def _interpreter(project: Path, target: Target, own: Path) -> str:

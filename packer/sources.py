@@ -290,7 +290,7 @@ class Builder:
     def _maturin(
         self, project: Path, target: Target, builder: Interpreter, work: Path
     ) -> tuple[Sequence[str], dict[str, str]]:
-        command = rust.command(project, target, builder.path, work / "wheel", self._cache)
+        command = rust.command(project, target, builder.path, work / "wheel", self._cache, self._building.cc)
         return command.words, _environment(work) | command.variables
 
     def _pip(

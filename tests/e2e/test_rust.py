@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def test_for_another_machine(place: Place, rust: dict[str, str | None]) -> None:
     assert (ended.status, ended.stdout.decode(), ended.stderr) == (0, COUNTED, b"")
     ended = require_host("bookworm").run([TOOL, "-n", "3"], binds=binds, input=TEXT.encode())
     assert (ended.status, ended.stdout.decode(), ended.stderr) == (0, COUNTED, b"")
+
+
+def test_by_this_machines_linker(place: Place, rust: dict[str, str | None]) -> None:
+    """It is measured as any other: what asks for this machine's glibc is not for hosts of 2014."""
+    ended = place.run("fat", "rust-cffi", "--abis", "manylinux2014,cp311", "--cc", "host", env=rust, timeout=600)
+    assert (ended.status, ended.stdout) == (1, "")
+    assert re.match(
+        r"packer: rust-cffi: topwords/_core/lib_core\.so needs GLIBC_2\.\d+ of libc\.so\.6.*: "
+        r"more than manylinux_2_17 has\n"
+        r"packer: hint: --cc zig compiles for that C library; --accept topwords packs it",
+        ended.stderr,
+    ), ended.stderr
 
 
 def test_what_does_not_compile(place: Place, rust: dict[str, str | None]) -> None:

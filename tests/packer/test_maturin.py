@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import os
 import platform
 import sys
 import zipfile
@@ -50,8 +51,8 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def words(made: Path, one: Target, tmp_path: Path) -> tuple[str, ...]:
-    return rust.command(made, one, Path("/usr/bin/python3.9"), tmp_path / "wheels", tmp_path / "cache").words[5:]
+def words(made: Path, one: Target, tmp_path: Path, cc: str = "") -> tuple[str, ...]:
+    return rust.command(made, one, Path("/usr/bin/python3.9"), tmp_path / "wheels", tmp_path / "cache", cc).words[5:]
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,30 @@ def test_what_maturin_is_asked_for(tmp_path: Path, tools: Path, monkeypatch: pyt
     assert words(made, OTHER, tmp_path) == (*common, *foreign)
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.17"))
     assert words(made, HERE, tmp_path) == (*common, "/usr/bin/python3.9", "--locked")
+
+
+def test_the_user_says_what_links(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = project(tmp_path)
+    common = ("--manifest-path", str(made / "Cargo.toml"), "--compatibility")
+    python = ("--interpreter", "/usr/bin/python3.9")
+    assert words(made, HERE, tmp_path, "host") == (*common, "linux", *python)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.17"))
+    assert words(made, HERE, tmp_path, "zig") == (*common, "manylinux_2_17", *python, "--zig")
+
+
+def test_what_cargo_compiled_is_kept_while_it_is_used(tmp_path: Path, tools: Path) -> None:
+    made = project(tmp_path)
+    old, used = tmp_path / "cache/cargo/old", tmp_path / "cache/cargo/used"
+    (old / "release").mkdir(parents=True)
+    used.mkdir()
+    words(made, HERE, tmp_path)
+    (own,) = {*(tmp_path / "cache/cargo").iterdir()} - {old, used}
+    (own / "a.rlib").touch()
+    for place in (old, own):
+        os.utime(place, (0, 0))
+    words(made, HERE, tmp_path)
+    assert {*(tmp_path / "cache/cargo").iterdir()} == {own, used}
+    assert (own / "a.rlib").exists()
 
 
 @pytest.mark.parametrize("tool", ["cargo", "rustc"])
