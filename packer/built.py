@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
@@ -20,7 +22,6 @@ from packer.targets import wheel_tags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from packer.model import Target
     from packer.pythons import Interpreter
@@ -110,12 +111,15 @@ def interpreters(building: Building) -> tuple[Interpreter, ...]:
 
 
 def interpreter_for(target: Target, building: Building) -> Interpreter | None:
-    """Choose the interpreter that builds for a target: one that was named comes before those that are found.
+    """Choose the interpreter that builds for a target: one that was named, else found, else our own.
 
     :raises PackError: what was named is none.
     """
-    named = _named(building) if not building.image else ()
-    return pythons.interpreter_for(target, named) or pythons.interpreter_for(target, interpreters(building))
+    if building.image:
+        return pythons.interpreter_for(target, interpreters(building))
+    own = pythons.search_one(Path(sys.executable))
+    among = (_named(building), pythons.find(), (own,) if own else ())
+    return next(filter(None, (pythons.interpreter_for(target, some) for some in among)), None)
 
 
 def _named(building: Building) -> tuple[Interpreter, ...]:

@@ -90,7 +90,7 @@ class _ChangedError(PackError):
     def __init__(self, project: Path) -> None:
         super().__init__(
             f"{project} was changed while it was packed",
-            hint="pack it again while nothing writes into it, its build for each Python neither",
+            hint="pack it again while nothing writes into it; its build may not, for each Python anew",
         )
 
 
@@ -179,7 +179,7 @@ class Builder:
         return wheel
 
     def _build_project(self, project: Path, digest: str, target: Target) -> Path:
-        """Build with our own Python, once, what turns out to be pure; else, or by the look of it, for each ABI."""
+        """Build once, with our own Python, what turns out to be pure; else, or by the look of it, for each ABI."""
         kept = self._shelf.find(digest, target)
         if kept:
             return kept
@@ -188,9 +188,10 @@ class Builder:
             builder = self._who(project, target) if rust.needs_interpreter(project, target) else own
             return self._build_and_keep(project, digest, target, builder)
         shared: Path | PackError | None = self._shared.get(project)
-        if shared is None and not worktree.looks_native(project):
+        foreign = own.tag != target.python.tag and not self._building.image
+        if foreign and shared is None and not worktree.looks_native(project):
             try:
-                shared = self._build_and_keep(project, digest, target, own, probing=own.tag != target.python.tag)
+                shared = self._build_and_keep(project, digest, target, own, probing=True)
             except _ChangedError:
                 raise
             except PackError as error:
@@ -205,8 +206,6 @@ class Builder:
                 shared if isinstance(shared, PackError) else f"this Python makes {shared.name} of it" if shared else ""
             )
             raise NoInterpreterError(f"{error}; {told}" if told else str(error), error.hint) from None
-        if isinstance(shared, PackError) and builder == own:
-            raise shared
         return self._shelf.find(digest, target) or self._build_and_keep(project, digest, target, builder)
 
     def _who(self, source: Path, target: Target) -> Interpreter:

@@ -137,16 +137,16 @@ def _below(directory: Path, name: Path, roots: tuple[Path, ...]) -> Iterator[tup
     except OSError:  # nor can a build read it
         return
     for path in paths:
-        if _GENERATED.fullmatch(path.name) or (not name.parts and path.name in {*_TOP, ".git"}):
+        is_link, top = path.is_symlink(), not name.parts
+        if _GENERATED.fullmatch(path.name) or (top and path.name == ".git"):
             continue
-        is_link = path.is_symlink()
         place = Path(os.path.realpath(path)) if is_link else path
-        is_inside = any(map(place.is_relative_to, roots))
-        if is_link and (is_inside or not (place.is_dir() or place.is_file())):
+        leads_out = is_link and not any(place.is_relative_to(root) or root.is_relative_to(place) for root in roots)
+        if is_link and not (leads_out and (place.is_dir() or place.is_file())):
             yield name / path.name, path
         elif place.is_dir():
-            if not any((place / mark).exists() for mark in _MARKS):
-                yield from _below(place, name / path.name, (*roots, place) if is_link else roots)
+            if not (top and path.name in _TOP) and not any((place / mark).exists() for mark in _MARKS):
+                yield from _below(place, name / path.name, (*roots, place) if leads_out else roots)
         elif place.is_file() and not _is_packed(place):
             yield name / path.name, place
 

@@ -247,6 +247,8 @@ class TestWorktree:
         assert worktree.digest(project) == first
         seen = {first}
         (project / "src/build").mkdir(parents=True)
+        (project / "up").symlink_to("..")  # to which much else belongs
+        seen.add(worktree.digest(project))
         (project / ".git").mkdir()
         changes: list[Callable[[], object]] = [
             lambda: (project / "src/build/a.py").write_text("a"),
@@ -266,6 +268,7 @@ class TestWorktree:
             "mod.c",
             "pyproject.toml",
             "src",
+            "up",
         ]
 
     def test_where_a_link_leads_out_of_it_is_what_is_there(self, tmp_path: Path) -> None:
