@@ -47,10 +47,10 @@ class Shelf:
         """Find a wheel of a source that serves a target: better one that was built for its Python than another."""
         directory = self._directory / digest
         places = sorted(directory.iterdir()) if directory.is_dir() else []
-        tag = f"{target.python.tag}+"
-        for place in sorted(places, key=lambda place: not place.name.startswith(tag)):
-            reach = place.name.partition("+")[2]
-            if reach in (self._anywhere, self._alike(target)) or place.name == f"{tag}{self._own(target)}":
+        for place in sorted(places, key=lambda place: not place.name.startswith(f"{target.python.tag}+")):
+            tag, _, reach = place.name.partition("+")
+            shared = reach in (self._anywhere, self._alike(target))
+            if shared or (tag == target.python.tag and reach == self._own(target)):
                 for wheel in place.glob("*.whl"):
                     if serves(wheel.name, target) and self._is_let_pass(wheel, target):
                         return wheel

@@ -19,6 +19,8 @@ _HIDDEN = (
     "PYTEST_*", "GITHUB_*", "ACTIONS_*", "RUNNER_*", "CI_*", "GITLAB_*", "BUILDKITE*", "CIRCLE_*", "TRAVIS_*",
     "BITBUCKET_*", "KUBERNETES_*", "BUILD_NUMBER", "BUILD_ID", "BUILD_URL", "BUILD_TAG", "BUILD_DISPLAY_NAME",
     "EXECUTOR_NUMBER", "JOB_URL", "RUN_*_URL",
+    # what builds get from us
+    "LC_ALL", "PIP_REQUIRE_VIRTUALENV", "DIST_EXTRA_CONFIG",
 )  # fmt: skip
 """Variables, as patterns of the shell, that change while nothing changes that a build should depend on.
 

@@ -26,7 +26,7 @@ def test_what_may_decide_a_build_is_seen_and_counts(name: str, monkeypatch: pyte
     [
         *("PWD", "_", "TERM", "TERM_PROGRAM", "SSH_TTY", "XDG_SESSION_ID", "DISPLAY", "PYTEST_CURRENT_TEST"),
         *("GITHUB_RUN_ID", "GITHUB_SHA", "CI_JOB_ID", "CI_PIPELINE_IID", "BUILDKITE", "BUILDKITE_BUILD_ID"),
-        *("BUILD_NUMBER", "RUNNER_TEMP", "KUBERNETES_PORT", "PYTHONPATH"),
+        *("BUILD_NUMBER", "RUNNER_TEMP", "KUBERNETES_PORT", "PYTHONPATH", "LC_ALL"),
     ],
 )
 def test_what_changes_from_run_to_run_neither_counts_nor_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
