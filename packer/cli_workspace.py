@@ -49,7 +49,7 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
     """Pack them, each as it can be; the status is 1 if one could not."""
     from dataclasses import replace
 
-    from packer import files, progress, workspace
+    from packer import files, job, progress, workspace
 
     for field, option in _NOT_OF_ALL.items():
         if getattr(spoken, field) not in (None, ()):
@@ -60,12 +60,13 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
         path = Path(options.workspace)
     elif options.workspace:  # argparse takes the first tool for it
         names.insert(0, options.workspace)
-    said = workspace.read(path, names, _absolute(replace(spoken, inputs=())))
+    spoken = _absolute(replace(spoken, inputs=()))
+    said = workspace.read(path, names, spoken)
     for tool in said.tools:
         tool.output.parent.mkdir(parents=True, exist_ok=True)
         files.refuse_unwritable(tool.output, option="output")
     with files.working() as staged, progress.several(quiet=options.quiet) as bar:
-        done = _Done(said, staged, options)
+        done = _Done(said, staged, options, ("--workspace", str(path), *job.index_of(spoken)))
         done.pack(bar)
     return done.report()
 
@@ -106,8 +107,11 @@ def _absolute(spoken: Config) -> Config:
 class _Done:
     """What has been packed so far."""
 
-    def __init__(self, said: Workspace, staged: Path, options: argparse.Namespace) -> None:
+    def __init__(
+        self, said: Workspace, staged: Path, options: argparse.Namespace, relocking: tuple[str, ...]
+    ) -> None:  # fmt: skip
         self._said = said
+        self._relocking = relocking
         self._staged = staged
         self._options = options
         self._outcomes: dict[str, Outcome] = {}
@@ -129,9 +133,10 @@ class _Done:
             config = replace(tool.config, output=self._staging(tool))
             self._staging(tool).parent.mkdir()
             directory = self._said.directory.resolve()
-            wanted.append(
-                packings.Packing(tool.name, Request(directory, config, Path(), outputs, self._options.timeout, twice))
+            request = Request(
+                directory, config, Path(), outputs, self._options.timeout, twice, relocking=self._relocking
             )
+            wanted.append(packings.Packing(tool.name, request))
         at_once = min(self._options.jobs or os.cpu_count() or 1, len(wanted))
         tools = {tool.name: tool for tool in self._said.tools}
         for outcome in packings.run(wanted, at_once, bar):
