@@ -63,12 +63,7 @@ def take(
         be in it; none: all of the lock.
     :raises PackError: if the lock is not for a target, or a file is gone, or another than was locked.
     """
-    asked = [_read(word) for word in requests.requirements]
-    extras = {extra for one in asked if one.directory for extra in one.extras}
-    picks = {target: locks.pick(lock, target, extras) for target in targets}
-    for target, found in picks.items():
-        for one in asked:
-            _refuse_missing(lock, target, one, found)
+    asked, picks = picked(lock, requests, targets)
     directories = {target: tuple(_directories(asked, found)) for target, found in picks.items()}
     missing = _missing(picks, cache, building)
     fetching = replace(requests, requirements=(), files=(), constraints=(), as_of=str(lock.own.get("as-of", "")))
@@ -87,6 +82,22 @@ def take(
         _resolution(lock, target, picks[target], asked, built.get(target, {}), from_source[target], cache)
         for target in targets
     )
+
+
+def picked(
+    lock: Lock, requests: Requests, targets: Sequence[Target]
+) -> tuple[list[_Asked], dict[Target, tuple[Pick, ...]]]:
+    """Give what is asked for, and what each target gets of the lock.
+
+    :raises PackError: as :func:`take`, before anything is fetched.
+    """
+    asked = [_read(word) for word in requests.requirements]
+    extras = {extra for one in asked if one.directory for extra in one.extras}
+    picks = {target: locks.pick(lock, target, extras) for target in targets}
+    for target, found in picks.items():
+        for one in asked:
+            _refuse_missing(lock, target, one, found)
+    return asked, picks
 
 
 def _read(word: str) -> _Asked:
