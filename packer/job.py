@@ -185,7 +185,7 @@ def _lock(config: Config, relocking: tuple[str, ...] | None) -> Lock | None:
         raise UsageError(
             "--lock and --level-wheels: a lock has one wheel for CPUs of all levels", hint="pack without a lock"
         )
-    return replace(lock.read(config.lock), words=relocking, index=index_of(config) if relocking is None else ())
+    return replace(lock.read(config.lock, relocking), index=index_of(config) if relocking is None else ())
 
 
 def _selection(config: Config, locked: Lock | None) -> targets.Selection:
@@ -364,6 +364,12 @@ def _refuse_missing_files(config: Config) -> None:
     for path in [*map(_without_extras, paths), *config.requirement, *config.constraint, *places]:
         if not path.exists():
             raise UsageError(f"cannot read {path}: there is no such file or directory")
+    for path in map(_without_extras, paths):
+        if path.is_dir() and not any((path / name).exists() for name in _PROJECT_FILES):
+            hint = "name the directory of the project"
+            if next(path.glob("*.whl"), None):
+                hint = f"for a wheel in it: NAME --find-links {path}"
+            raise UsageError(f"{path} is no project: it has neither {' nor '.join(_PROJECT_FILES)}", hint)
 
 
 def _refuse_overwriting(config: Config) -> None:

@@ -127,23 +127,25 @@ class Pick:
         return f"{self.name} {self.version}".rstrip()
 
 
-def read(path: Path) -> Lock:
+def read(path: Path, words: tuple[str, ...] | None = None) -> Lock:
     """Read a lock.
 
+    :param words: as :attr:`Lock.words`.
     :raises UsageError: if there is none.
     :raises PackError: if it is of a version that is not known, or breaks the rules.
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"no lock {path}: there is no such file", hint=f"packer lock -o {path} writes one") from None
+        command = shlex.join(["packer", "lock", *(("-o", str(path)) if words is None else words)])
+        raise UsageError(f"no lock {path}: there is no such file", hint=f"{command} writes one") from None
     except OSError as error:
         raise PackError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PackError(f"cannot read {path}: {error}", hint="a lock is a file as PEP 751 has it") from error
     _refuse_version(path, document.get("lock-version"))
     try:
-        return Lock(path, Pylock.from_dict(document))
+        return Lock(path, Pylock.from_dict(document), words)
     except PylockValidationError as error:
         place = _place(document, error.context or "")
         raise PackError(f"{path}: not a lock as PEP 751 has it: {place}{error}", hint="lock again") from None
