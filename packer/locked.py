@@ -146,13 +146,15 @@ def _directories(asked: Iterable[_Asked], picks: Iterable[Pick]) -> Iterator[Pat
 def _missing(picks: Mapping[Target, Sequence[Pick]], cache: Path, building: Building) -> dict[Target, list[Pick]]:
     """Give the files that each target has to fetch; of a wheel that several take only the first of them has to."""
     claimed: set[str] = set()
+    kept = {one.sha256: one for found in picks.values() for one in found if one.is_wheel}
+    whole = {digest for digest, one in kept.items() if _kept(one, cache)}
     missing: dict[Target, list[Pick]] = {}
     for target, found in picks.items():
         built = sources.built_for(target, cache, building)
         missing[target] = []
         for one in found:
             there = one.sha256 in claimed if one.is_wheel else one.sha256 in built
-            if one.directory or there or (one.is_wheel and _kept(one, cache)):
+            if one.directory or there or one.sha256 in whole:
                 continue
             missing[target].append(one)
             claimed |= {one.sha256} if one.is_wheel else set()
@@ -235,7 +237,8 @@ def _resolution(
     for one in picks:
         if not one.directory:
             path = _place(one, cache) if one.is_wheel else from_source[one.sha256]
-            wheels[one.name] = wheel = _wheel(path, "" if one.is_wheel else one.file)
+            wheel = _wheel(path, "", one.sha256) if one.is_wheel else _wheel(path, one.file)
+            wheels[one.name] = wheel
             if wheel.distribution != one.name:
                 raise _other(lock, target, one, f"{wheel.path.name} is built of it")
     names: dict[Path, str] = {}
@@ -260,9 +263,10 @@ def _resolution(
     return Resolution(target, tuple(replace(wheels[name], requested=name in wanted) for name in order))
 
 
-def _wheel(path: Path, built_from: str) -> Wheel:
+def _wheel(path: Path, built_from: str, digest: str = "") -> Wheel:
+    """Describe a wheel, whose digest may be known."""
     name, version, *_ = parse_wheel_filename(path.name)
-    return Wheel(name, str(version), path, sha256(path).hex(), built_from)
+    return Wheel(name, str(version), path, digest or sha256(path).hex(), built_from)
 
 
 def _needs(wheel: Wheel) -> tuple[Requirement, ...]:

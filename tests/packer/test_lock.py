@@ -13,7 +13,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from support import index, locks
 
-from packer import facts, lock, locked
+from packer import facts, files, lock, locked
 from packer.errors import PackError
 from packer.model import Platform, Resolution, Target
 from packer.requests import Requests
@@ -257,6 +257,22 @@ def test_a_file_that_was_yanked_since_is_refused(tmp_path: Path, shop: tuple[Pat
         assert not [path for path in asked if path.startswith("/simple/two")]
     assert found.wheels[0].path.name == name
     assert take(tmp_path) == (found,)  # what is at hand is not asked for
+
+
+def test_a_wheel_of_several_slices_is_read_once(
+    tmp_path: Path, shop: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = (CP311, target("cp312"), target("cp313"))
+    before = take(tmp_path, targets=targets)
+    read: list[str] = []
+
+    def counted(path: Path) -> bytes:
+        read.append(path.name)
+        return files.sha256(path)
+
+    monkeypatch.setattr(locked, "sha256", counted)
+    assert take(tmp_path, targets=targets) == before
+    assert sorted(read) == sorted(set(read))
 
 
 def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:

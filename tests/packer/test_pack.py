@@ -153,8 +153,8 @@ class TestJob:
         }  # fmt: skip
         for name in (".", "plain"):
             Path(name, "pyproject.toml").touch()
-        words = tuple(word for word in words if word != "plain")  # it would be one now
-        assert job_of(*words).requests.requirements == (
+        named = [word for word in words if word != "plain"]  # it would be one now
+        assert job_of(*named).requests.requirements == (
             "./project", "./project[a,b]", "./old", "./plain", "./plain[a]", ".", ".[a]",
             "x-1.0-py3-none-any.whl", "y[a]>1",
         )  # fmt: skip
