@@ -258,8 +258,8 @@ def roots(lock: Lock) -> Iterator[tuple[str, str]]:
         source = (package.directory or package.archive) if package else None
         word = one.name
         if source and source.path:
-            path = os.path.join(lock.path.parent, source.path)
-            word = path if os.sep in path else os.path.join(os.curdir, path)
+            path = os.path.normpath(lock.path.parent / source.path)
+            word = path if path.startswith((os.sep, os.curdir)) else os.path.join(os.curdir, path)
         elif isinstance(source, PackageArchive) and source.url:
             word = source.url
         yield one.name, f"{word}[{','.join(sorted(one.extras))}]" if one.extras else word

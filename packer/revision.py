@@ -103,7 +103,8 @@ def _git(directory: Path, *words: str, told: str = "") -> str:
 
 def _commit(directory: Path) -> tuple[Path, str]:
     """Give the work tree that a directory is in, and its commit."""
-    top, commit = _git(directory, "rev-parse", "--show-toplevel", "HEAD^{commit}").splitlines()
+    said = _git(directory, "rev-parse", "--show-toplevel", "HEAD^{commit}").removesuffix("\n")
+    top, _, commit = said.rpartition("\n")
     return Path(top), commit
 
 
@@ -183,12 +184,14 @@ def _is_submodule(path: Path, commit: str, written: Callable[[Path], bool]) -> b
     """Tell whether a directory is a work tree of a commit, without changes; or empty, since nobody asked for it."""
     if path.is_symlink() or not path.is_dir():
         return False
-    if not (path / ".git").exists():
-        return not any(path.iterdir())
     try:
+        if not (path / ".git").exists():
+            return not any(path.iterdir())
         top, found = _commit(path)
         itself = top.samefile(path)  # its configuration may name another, even the one that it is in
         return itself and found == commit and not _changed(path, written)
+    except OSError:  # nobody may read it
+        return False
     except _GitError as error:
         if error.args:
             raise

@@ -91,7 +91,7 @@ class _Mistakes:
 
 
 def read(
-    path: Path, names: Sequence[str] = (), spoken: Config | None = None, check: Callable[[Tool], None] | None = None
+    path: Path, names: Sequence[str] = (), spoken: Config | None = None, check: Callable[[Tool], None] = lambda _: None
 ) -> Workspace:
     """Read the file.
 
@@ -122,12 +122,19 @@ def read(
         else:
             chosen = [(name, config.merge(said, shared)) for name, said in tools.items()]
         found = [_tool(name, one, path.parent, directory, spoken or Config()) for name, one in chosen]
+    where = "as-one" if "as-one" in document else "[tools.{}]"
     for number, one in enumerate(found):
-        with mistakes.of(f"[tools.{one.name}] output: "):
+        with mistakes.of(f"{where.format(one.name)} output: "):
             _refuse_output(one, found[:number], [path, *_inputs(found, path.parent)])
-        with mistakes.of(f"[tools.{one.name}] "):
-            if check:
-                check(one)
+    failed: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        try:
+            check(one)
+        except PackError as error:
+            failed.setdefault((str(error), error.hint), []).append(where.format(one.name))
+    for (message, hint), names in failed.items():  # the same of many tools is told once
+        with mistakes.of(f"{', '.join(names)} "):
+            raise UsageError(message, hint)
     mistakes.tell()
     return Workspace(path, tuple(found), pins, not names)
 

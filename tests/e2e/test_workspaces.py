@@ -101,6 +101,9 @@ requirements = ["./missing"]
 [tools.five]
 lock = "pylock.toml"
 requirements = ["x"]
+[tools.seven]
+lock = "pylock.none.toml"
+requirements = ["x"]
 [tools.six]
 requirements = ["one.py"]
 output = "two"
@@ -110,10 +113,11 @@ output = "two"
     status, stdout, stderr = two.run("fat", "--workspace").whole
     assert (status, stdout) == (2, "")
     assert stderr.replace("packer: tools.toml: ", "").splitlines() == [
+        "[tools.six] output: two is where two goes",
         "[tools.three] no script three.py: there is no such file",
         "[tools.four] cannot read missing: there is no such file or directory",
         f"[tools.five] {CP311}: pylock.toml was not made for it (whatever wrote pylock.toml can lock for it, too)",
-        "[tools.six] output: two is where two goes",
+        "[tools.seven] no lock pylock.none.toml: there is no such file (packer lock --workspace tools.toml writes one)",
     ]
     assert two.left() == before
 

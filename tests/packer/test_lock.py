@@ -351,7 +351,7 @@ def test_the_command_that_keeps_what_a_lock_has(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     written(tmp_path, ALL)
     made = lock.read(Path("pylock.toml"))
-    words = "'one[a,b]' ./. https://a.example/far-1.0.tar.gz"
+    words = "'one[a,b]' . https://a.example/far-1.0.tar.gz"
     assert lock.again(made) == f"packer lock {words} -o pylock.toml"
     requests = Requests(
         index_url="https://user:secret@index.example/simple", extra_index_urls=("http://more.example",),
