@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from packer import inspect, libraries, native
+from packer import inspect, libraries, native, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,17 +23,20 @@ def audit(paths: Sequence[Path], pins: Mapping[str, str], cache: Cache | None = 
     :return: JSON values; ``docs/json.md`` has their form.
     :raises PackError: if one cannot be read.
     """
-    archives = []
+    archives, each = [], []
     found: dict[str, Sequence[Library]] = {}
     for path in paths:
         slices = libraries.of_archive(path, cache)
+        each.append(slices)
         found |= {f"{path}: {name}": some for name, some in slices.items()}
         said = [{"name": name, "libraries": [one.json for one in some]} for name, some in slices.items()]
         archives.append({"file": str(path), "id": inspect.describe(path)["id"], "slices": said})
+    differing = list(different(found))
     return {
         "version": 1,
         "archives": archives,
-        "different": list(different(found)),
+        "table": versions.rows(each, [one["library"] for one in differing]),
+        "different": differing,
         "duplicates": list(duplicates(found)),
         "drift": list(libraries.check(pins, found)),
         "unmatched": libraries.unmatched(pins, found),
@@ -45,15 +48,15 @@ def different(found: Mapping[str, Sequence[Library]]) -> Iterator[dict[str, Any]
 
     A library whose version nobody can read is another if its file is; what is linked statically then is passed over.
     """
-    versions: dict[str, dict[str, list[tuple[str, Library]]]] = defaultdict(lambda: defaultdict(list))
+    copies: dict[str, dict[str, list[tuple[str, Library]]]] = defaultdict(lambda: defaultdict(list))
     for where, some in found.items():
         for one in some:
             if one.version or not one.static:
-                versions[one.key][one.version or f"file {one.sha256[:12]}"].append((where, one))
-    for key, by_version in sorted(versions.items()):
+                copies[one.key][versions.said_of(one)].append((where, one))
+    for key, by_version in sorted(copies.items()):
         if len(by_version) > 1:
-            copies = [_copies(version, places) for version, places in sorted(by_version.items())]
-            yield {"library": key, "versions": copies}
+            said = [_copies(version, places) for version, places in sorted(by_version.items())]
+            yield {"library": key, "versions": said}
 
 
 def duplicates(found: Mapping[str, Sequence[Library]]) -> Iterator[dict[str, Any]]:
@@ -85,7 +88,7 @@ def in_store(contents: Contents, cache: Cache | None = None) -> list[dict[str, A
     for layer in contents.layers:
         tree = contents.base / "v1/layers" / layer.digest / "tree"
         for one in libraries.of_tree(tree, layer.digest, layer.name or layer.digest, cache):
-            found[one.key, one.version or ("" if one.static else f"file {one.sha256[:12]}")].append((layer.digest, one))
+            found[one.key, versions.said_of(one)].append((layer.digest, one))
     return [
         {
             "library": key,
@@ -109,10 +112,16 @@ def _copies(version: str | None, places: Iterable[tuple[str, Library]]) -> dict[
     return {"version": version, "places": said}
 
 
-def text(audited: Mapping[str, Any]) -> str:
-    """Say it to people."""
+def text(audited: Mapping[str, Any], width: int) -> str:
+    """Say it to people, with tables of a width."""
     audited = native.shown(audited)
-    blocks = [_archives(audited["archives"]), _different(audited["different"]), _duplicates(audited["duplicates"])]
+    table = versions.text(audited["table"], audited["archives"], width)
+    blocks = [
+        _archives(audited["archives"]),
+        table,
+        _different(audited["different"]),
+        _duplicates(audited["duplicates"]),
+    ]
     if audited["drift"]:
         blocks.append("\n".join(["drift", *(f"  {sentence}" for sentence in audited["drift"])]))
     return "\n\n".join(filter(None, blocks))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from packer.cache import Cache
 
-AUDIT = """With several archives, or with --libraries, it compares their compiled libraries instead: what is there in
-several versions, what a slice has more than once, and what is not as pinned.
+AUDIT = """With several archives, or with --libraries, it compares their compiled libraries instead: a table of versions
+that fits the terminal (or COLUMNS), with ! before what is there in several; which copies these are, what a slice has
+more than once, and what is not as pinned.
 
 TOOLS.toml has a table of pins; a name is that of a library, of a project, or a pattern for paths of files:
 
@@ -83,7 +84,7 @@ def _compare(files: Sequence[Path], pinned: Path | None, *, as_json: bool) -> in
     if as_json:
         _print(found)
     else:
-        print(agreement.text(found))
+        print(agreement.text(found, shutil.get_terminal_size().columns))
     return 1 if found["drift"] else 0
 
 
@@ -108,6 +109,5 @@ def _ps(options: argparse.Namespace) -> int:
         return 0
     print(running.table(found))
     if found.hidden:
-        said = "1 process hides" if found.hidden == 1 else f"{found.hidden} processes hide"
-        print(f"packer: {said} what is loaded{'' if os.geteuid() == 0 else ': root sees more'}", file=sys.stderr)
+        print(f"packer: {running.unseen(found.hidden)}", file=sys.stderr)
     return 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packer import cli_fat, cli_workspace
+from packer.errors import UsageError
 
 if TYPE_CHECKING:
     from packer.config import Config
@@ -18,11 +20,13 @@ EPILOG = """examples:
   packer lock httpie --abis manylinux2014,cp39,cp313     pylock.toml, for two Pythons
   packer fat --lock pylock.toml -c http                  pack what it says, today and next year
   packer lock httpie --upgrade requests                  the other versions stay as they are
+  packer lock httpie requests                            requests, too; what was asked for before has to be named
   packer lock httpie --upgrade-all --as-of 2024-03-01    what was there when that day began (UTC)
 
 The lock is a file as PEP 751 has it, which pip, uv and PDM read, too; packer fat --lock takes theirs. Put it under
 version control. A version in it is kept when it is locked again, unless it is upgraded, yanked, or no longer fits
-what is required. docs/lock.md has the rest.
+what is required. Requirements, slices and another tool's lock that would go are refused without --drop.
+docs/lock.md has the rest.
 """
 
 
@@ -69,6 +73,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="do not keep the version that the lock has of this distribution; may be repeated",
     )  # fmt: skip
     which.add_argument("--upgrade-all", action="store_true", help="keep none")
+    lock.add_argument(
+        "--drop", action="store_true",
+        help="let go what the lock was asked for before and is not now: requirements, slices, or all of a lock that "
+        "another tool wrote",
+    )  # fmt: skip
     index = lock.add_argument_group("where wheels come from, as in pip")
     index.add_argument("--index-url", metavar="URL")
     index.add_argument("--extra-index-url", action="append", metavar="URL")
@@ -100,6 +109,11 @@ def _lock(options: argparse.Namespace) -> int:
     lock.refuse_name(path)
     files.refuse_unwritable(path)
     old = lock.read(path) if path.exists() else None
+    if old and not old.own and not options.drop:
+        raise UsageError(
+            f"{path} was written by {old.content.created_by}: what it was asked for is not known, and it would be lost",
+            hint=f"-o {path.with_name('pylock.NAME.toml')} writes another file, --drop replaces this one",
+        )
     wanted, notes = job.locking_of(config, path, old)
     upgrade = None if options.upgrade_all else locking.refuse_unknown(old, path, options.upgrade)
     requests = replace(wanted.requests, as_of=job.as_of(options.as_of) if options.as_of else "")
@@ -112,10 +126,44 @@ def _lock(options: argparse.Namespace) -> int:
             replace(wanted, requests=requests, upgrade=upgrade), cache=job.cache(), progress=bar.say,
             limit=options.timeout,
         )  # fmt: skip
+    if old and not options.drop:
+        _refuse_dropping(options, old, made)
     changes = lock.changes(old, made)
     written = lock.write(made)
     _report(options, made, changes, (*more,), written=written)
     return 0
+
+
+def _refuse_dropping(options: argparse.Namespace, old: Lock, made: Lock) -> None:
+    """Refuse to lock less than before.
+
+    :raises UsageError: naming what would go, and how it stays.
+    """
+    from packer import job, lock
+
+    roots, slices = lock.lost(old, made)
+    if not roots and not slices:
+        return
+    spoken = cli_fat.spoken(options)
+    told = Path(options.workspace) if options.workspace else None
+    words = ["--workspace", str(told)] if told else list(spoken.inputs)
+    project = None if told else job.with_project(spoken)[1]
+    if project is not None:
+        told = project / "pyproject.toml"
+    elif not told:
+        words += [word for name, word in lock.roots(old) if name in roots]
+    for option, files in (("-r", spoken.requirement), ("--constraint", spoken.constraint)):
+        words += [word for path in files for word in (option, str(path))]
+    every = ",".join(dict.fromkeys([*old.texts("slices"), *made.texts("slices")]))
+    words += [*(["--abis", every] if slices else []), *(["-o", str(options.lock)] if options.lock else [])]
+    command = shlex.join(["packer", "lock", *words, *job.index_of(spoken)])
+    keeping = f"{command} keeps all of it"
+    if told and roots:
+        keeping = f"{told} no longer asks for all of it"
+    raise UsageError(
+        f"{old.path}: {', '.join([*roots.values(), *slices])} would go: asked for before, and not now",
+        hint=f"{keeping}; --drop lets it go",
+    )
 
 
 def _report(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from packer.config import Config
+    from packer.packchild import Request
     from packer.packings import Outcome
     from packer.workspace import Tool, Workspace
 
@@ -49,7 +50,8 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
     """Pack them, each as it can be; the status is 1 if one could not."""
     from dataclasses import replace
 
-    from packer import files, progress, workspace
+    from packer import files, job, progress, workspace
+    from packer.packchild import Request
 
     for field, option in _NOT_OF_ALL.items():
         if getattr(spoken, field) not in (None, ()):
@@ -60,14 +62,38 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
         path = Path(options.workspace)
     elif options.workspace:  # argparse takes the first tool for it
         names.insert(0, options.workspace)
-    said = workspace.read(path, names, _absolute(replace(spoken, inputs=())))
+    spoken = _absolute(replace(spoken, inputs=()))
+    relocking = ("--workspace", str(path), *job.index_of(spoken))
+
+    def request(tool: Tool) -> Request:
+        twice = options.verify_reproducible
+        return Request(path.parent.resolve(), tool.config, Path(), (), options.timeout, twice, relocking=relocking)
+
+    said = workspace.read(path, names, spoken, lambda tool: _check(request(tool)))
     for tool in said.tools:
         tool.output.parent.mkdir(parents=True, exist_ok=True)
         files.refuse_unwritable(tool.output, option="output")
     with files.working() as staged, progress.several(quiet=options.quiet) as bar:
         done = _Done(said, staged, options)
-        done.pack(bar)
+        done.pack([request(tool) for tool in said.tools], bar)
     return done.report()
+
+
+def _check(request: Request) -> None:
+    """Find what would end the packing of a tool before it has begun.
+
+    :raises PackError: naming it.
+    """
+    from packer import locked, reproduce
+
+    here = Path.cwd()
+    os.chdir(request.directory)
+    try:
+        wanted, _ = reproduce.job_of(request)
+        if wanted.lock:
+            locked.picked(wanted.lock, wanted.requests, wanted.targets)
+    finally:
+        os.chdir(here)
 
 
 def locking(path: Path, spoken: Config) -> Config:
@@ -115,23 +141,18 @@ class _Done:
         self._unmatched: list[str] = []
         self._written: dict[str, Path] = {}
 
-    def pack(self, bar: Any) -> None:
+    def pack(self, requests: Sequence[Request], bar: Any) -> None:
         """Do the work, and put what is right where it belongs."""
         from dataclasses import replace
 
         from packer import packings
-        from packer.packchild import Request
 
         outputs = tuple(tool.output.resolve() for tool in self._said.tools)
         wanted = []
-        twice = self._options.verify_reproducible
-        for tool in self._said.tools:
-            config = replace(tool.config, output=self._staging(tool))
+        for tool, request in zip(self._said.tools, requests, strict=True):
             self._staging(tool).parent.mkdir()
-            directory = self._said.directory.resolve()
-            wanted.append(
-                packings.Packing(tool.name, Request(directory, config, Path(), outputs, self._options.timeout, twice))
-            )
+            config = replace(tool.config, output=self._staging(tool))
+            wanted.append(packings.Packing(tool.name, replace(request, config=config, beside=outputs)))
         at_once = min(self._options.jobs or os.cpu_count() or 1, len(wanted))
         tools = {tool.name: tool for tool in self._said.tools}
         for outcome in packings.run(wanted, at_once, bar):

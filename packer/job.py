@@ -55,16 +55,22 @@ def with_project(spoken: Config) -> tuple[Config, Path | None]:
 
 
 def job_of(
-    config: Config, timeout: float, *, home: Path | None = None, beside: Collection[Path] = ()
+    config: Config,
+    timeout: float,
+    *,
+    home: Path | None = None,
+    beside: Collection[Path] = (),
+    relocking: tuple[str, ...] | None = None,
 ) -> tuple[Job, tuple[str, ...]]:
     """Decide what is packed.
 
     :param home: the directory of the file that says what is packed; its revision is stated if no project is packed.
     :param beside: what is written to this directory or elsewhere by who runs this, and is no change of it.
+    :param relocking: as :attr:`packer.lock.Lock.words`.
     :return: the job, and what the user should know of what was filled in.
     :raises UsageError: if a word is wrong, or they contradict each other.
     """
-    locked = _lock(config)
+    locked = _lock(config, relocking)
     selection = _selection(config, locked)
     script = _script([word for word in config.inputs if _is_script(word)])
     requirements = tuple(_requirement(word) for word in config.inputs if not _is_script(word))
@@ -166,7 +172,12 @@ def requests_of(config: Config, requirements: tuple[str, ...], chosen: Sequence[
     )  # fmt: skip
 
 
-def _lock(config: Config) -> Lock | None:
+def index_of(config: Config) -> tuple[str, ...]:
+    """Give the options that say where distributions come from, as they can be shown."""
+    return requests_of(replace(config, level_wheels=()), (), ()).public_options()
+
+
+def _lock(config: Config, relocking: tuple[str, ...] | None) -> Lock | None:
     """Read the lock; what it has was chosen, so nothing else is."""
     if config.lock is None:
         return None
@@ -174,7 +185,7 @@ def _lock(config: Config) -> Lock | None:
         raise UsageError(
             "--lock and --level-wheels: a lock has one wheel for CPUs of all levels", hint="pack without a lock"
         )
-    return lock.read(config.lock)
+    return replace(lock.read(config.lock, relocking), index=index_of(config) if relocking is None else ())
 
 
 def _selection(config: Config, locked: Lock | None) -> targets.Selection:
@@ -353,6 +364,12 @@ def _refuse_missing_files(config: Config) -> None:
     for path in [*map(_without_extras, paths), *config.requirement, *config.constraint, *places]:
         if not path.exists():
             raise UsageError(f"cannot read {path}: there is no such file or directory")
+    for path in map(_without_extras, paths):
+        if path.is_dir() and not any((path / name).exists() for name in _PROJECT_FILES):
+            hint = "name the directory of the project"
+            if next(path.glob("*.whl"), None):
+                hint = f"for a wheel in it: NAME --find-links {path}"
+            raise UsageError(f"{path} is no project: it has neither {' nor '.join(_PROJECT_FILES)}", hint)
 
 
 def _refuse_overwriting(config: Config) -> None:

@@ -132,10 +132,13 @@ def of_layers(layers: Iterable[Layer], cache: Cache | None = None) -> tuple[Libr
     """
     found: list[Library] = []
     for layer in layers:
-        entries = [entry for entry in layer.entries if entry.kind in (EntryKind.FILE, EntryKind.EXEC) and entry.source]
-        reads = {entry.path: functools.partial(files.content, entry) for entry in entries}
-        sources = {entry.path: entry.source for entry in entries if entry.source}
-        found += _of(layer.name, layer.digest.hex(), sources, reads, cache)
+        known = _kept(cache, layer.name, layer.digest.hex())
+        if known is None:
+            entries = [entry for entry in layer.entries if entry.kind in (EntryKind.FILE, EntryKind.EXEC)]
+            reads = {entry.path: functools.partial(files.content, entry) for entry in entries if entry.source}
+            sources = {entry.path: entry.source for entry in entries if entry.source}
+            known = _of(layer.name, layer.digest.hex(), sources, reads, cache)
+        found += known
     return tuple(found)
 
 
@@ -145,6 +148,10 @@ def of_tree(root: Path, digest: str, name: str, cache: Cache | None = None) -> t
     :param digest: the layer's.
     :param name: the layer's; of several with one name some end in ``~2`` and so on.
     """
+    origin = name.partition("~")[0]
+    known = _kept(cache, origin, digest)
+    if known is not None:
+        return known
     sources = {
         (Path(place) / one).relative_to(root).as_posix(): Path(place) / one
         for place, _, names in os.walk(root)
@@ -152,16 +159,13 @@ def of_tree(root: Path, digest: str, name: str, cache: Cache | None = None) -> t
         if not os.path.islink(f"{place}/{one}")
     }
     reads = {path: source.read_bytes for path, source in sources.items()}
-    return _of(name.partition("~")[0], digest, sources, reads, cache)
+    return _of(origin, digest, sources, reads, cache)
 
 
 def _of(
     origin: str, digest: str, sources: Mapping[str, Path], reads: Mapping[str, Callable[[], bytes]],
     cache: Cache | None,
 ) -> tuple[Library, ...]:  # fmt: skip
-    known = _kept(cache, origin, digest)
-    if known is not None:
-        return known
     found: list[Library] = []
     for path, source in sorted(sources.items()):
         if _is_elf(source):

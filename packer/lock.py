@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,14 @@ from packaging.pylock import (
     PylockValidationError,
     is_valid_pylock_path,
 )
-from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import (
+    InvalidSdistFilename,
+    InvalidWheelFilename,
+    canonicalize_name,
+    parse_sdist_filename,
+    parse_wheel_filename,
+)
 from packaging.version import InvalidVersion, Version
 
 from packer import files
@@ -37,7 +46,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from packaging.markers import Environment
 
@@ -60,6 +69,10 @@ class Lock:
 
     path: Path
     content: Pylock
+    words: tuple[str, ...] | None = None
+    """What ``packer lock`` is told to make it again, where a file says what is locked: ``--workspace tools.toml``."""
+    index: tuple[str, ...] = ()
+    """Options by which the user says where distributions come from, as they can be shown: hints repeat them."""
 
     @property
     def own(self) -> Mapping[str, Any]:
@@ -99,6 +112,8 @@ class Pick:
     address: str
     """URL."""
     sha256: str
+    size: int | None = None
+    """Where the lock tells it."""
     directory: Path | None = None
     index: str = ""
     """URL of the index that had it; empty: the lock does not tell, or it is from none."""
@@ -112,23 +127,25 @@ class Pick:
         return f"{self.name} {self.version}".rstrip()
 
 
-def read(path: Path) -> Lock:
+def read(path: Path, words: tuple[str, ...] | None = None) -> Lock:
     """Read a lock.
 
+    :param words: as :attr:`Lock.words`.
     :raises UsageError: if there is none.
     :raises PackError: if it is of a version that is not known, or breaks the rules.
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"no lock {path}: there is no such file", hint=f"packer lock -o {path} writes one") from None
+        command = shlex.join(["packer", "lock", *(("-o", str(path)) if words is None else words)])
+        raise UsageError(f"no lock {path}: there is no such file", hint=f"{command} writes one") from None
     except OSError as error:
         raise PackError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PackError(f"cannot read {path}: {error}", hint="a lock is a file as PEP 751 has it") from error
     _refuse_version(path, document.get("lock-version"))
     try:
-        return Lock(path, Pylock.from_dict(document))
+        return Lock(path, Pylock.from_dict(document), words)
     except PylockValidationError as error:
         place = _place(document, error.context or "")
         raise PackError(f"{path}: not a lock as PEP 751 has it: {place}{error}", hint="lock again") from None
@@ -206,7 +223,7 @@ def pick(lock: Lock, target: Target, extras: Collection[str] = ()) -> tuple[Pick
 
 def _refuse_strange(lock: Lock, target: Target) -> None:
     """Refuse a target that the lock as a whole is not for."""
-    hint = _again(lock, target)
+    hint = _locking(lock, target)
     python, needs = target.python.full_version, lock.content.requires_python
     if needs is not None and not needs.contains(python, prereleases=True):
         raise PackError(f"{target.name}: {lock.path} is for Python {needs}, and this is {python}", hint)
@@ -217,17 +234,65 @@ def _refuse_strange(lock: Lock, target: Target) -> None:
         raise PackError(f"{target.name}: {lock.path} was not made for it", f"{has}{hint}")
 
 
-def _again(lock: Lock, target: Target) -> str:
-    if lock.own:
-        return f"packer lock -o {lock.path} --abis {','.join([*lock.texts('slices'), target.name])} locks it, too"
-    return f"whatever wrote {lock.path} can lock for it, too"
+def _locking(lock: Lock, target: Target) -> str:
+    command = again(lock, "--abis", ",".join(dict.fromkeys([*lock.texts("slices"), target.name])))
+    return f"{command} locks it, too" if command else f"whatever wrote {lock.path} can lock for it, too"
+
+
+def again(lock: Lock, *options: str, more: Sequence[str] = ()) -> str:
+    """Give the command that makes a lock again, with all that it has; empty: others know.
+
+    :param more: requirements that are new in it.
+    """
+    if not lock.own:
+        return ""
+    words = (*(word for _, word in roots(lock)), *more, "-o", str(lock.path)) if lock.words is None else lock.words
+    return shlex.join(["packer", "lock", *words, *options, *lock.index])
+
+
+def roots(lock: Lock) -> Iterator[tuple[str, str]]:
+    """Give what was asked for: its name, and a word that leads to it once more."""
+    packages = {package.name: package for package in lock.content.packages}
+    for one in requested(lock):
+        package = packages.get(canonicalize_name(one.name))
+        source = (package.directory or package.archive) if package else None
+        word = one.name
+        if source and source.path:
+            path = os.path.normpath(lock.path.parent / source.path)
+            word = path if path.startswith((os.sep, os.curdir)) else os.path.join(os.curdir, path)
+        elif isinstance(source, PackageArchive) and source.url:
+            word = source.url
+        yield one.name, f"{word}[{','.join(sorted(one.extras))}]" if one.extras else word
+
+
+def requested(lock: Lock) -> Iterator[Requirement]:
+    """Read what was asked for.
+
+    :raises PackError: if somebody wrote something else there.
+    """
+    for word in lock.texts("requested"):
+        try:
+            yield Requirement(word)
+        except InvalidRequirement:
+            raise PackError(f"{lock.path}: [tool.packer] requested: not a requirement: {word!r}") from None
+
+
+def lost(old: Lock, new: Lock) -> tuple[dict[str, str], list[str]]:
+    """Give what was asked for of a lock, by name, and its slices, that another no longer has."""
+    now = {one.name: one.extras for one in requested(new)}
+    gone = {}
+    for one in requested(old):
+        extras = one.extras - now.get(one.name, set())
+        if one.name not in now or extras:
+            gone[one.name] = f"{one.name}[{','.join(sorted(extras))}]" if extras else one.name
+    return gone, [name for name in old.texts("slices") if name not in new.texts("slices")]
 
 
 def _unfit(lock: Lock, target: Target, error: PylockSelectError) -> PackError:
     """Say why nothing can be selected."""
     numbers = [int(number) for number in re.findall(r"packages\[(\d+)\]", str(error))]
     packages = [lock.content.packages[number] for number in numbers]
-    hint = _again(lock, target)
+    hint = _locking(lock, target)
     if len(packages) > 1:
         versions = " and ".join(str(package.version) for package in packages)
         name = packages[0].name
@@ -253,7 +318,7 @@ def _pick(lock: Lock, target: Target, package: Package, source: _Source) -> Pick
         directory = lock.path.parent / source.path / (source.subdirectory or "")
         if not directory.is_dir():
             raise PackError(f"{where} is the directory {directory}, which is not there", hint="lock again")
-        return Pick(package.name, version, "", "", "", directory)
+        return Pick(package.name, version, "", "", "", directory=directory)
     if isinstance(source, PackageArchive) and source.subdirectory:
         raise PackError(
             f"{where} is a directory in an archive, which cannot be packed", hint="build a wheel of it and lock that"
@@ -263,11 +328,11 @@ def _pick(lock: Lock, target: Target, package: Package, source: _Source) -> Pick
     file = unquote(urlsplit(address).path.rpartition("/")[2])
     if name and not _alike(name, file):
         raise PackError(f"{where}: the address of {name} ends in another name: {address}", hint="lock again")
-    _refuse_format(file, where)
+    _refuse_other(file, where, package)
     known = {key.lower(): value.lower() for key, value in source.hashes.items()}
     if not re.fullmatch("[0-9a-f]{64}", known.get("sha256", "")):
         raise PackError(f"{where}: {file} has no SHA-256, but {', '.join(known)}", hint="lock again")
-    return Pick(package.name, version, file, address, known["sha256"], index=package.index or "")
+    return Pick(package.name, version, file, address, known["sha256"], source.size, index=package.index or "")
 
 
 def _alike(one: str, other: str) -> bool:
@@ -289,13 +354,19 @@ def _address(lock: Lock, source: PackageArchive | PackageWheel | PackageSdist, w
     return source.url.partition("#")[0]
 
 
-def _refuse_format(file: str, where: str) -> None:
+def _refuse_other(file: str, where: str, package: Package) -> None:
+    """Refuse what is no distribution, or another one than the lock says."""
     try:
-        (parse_wheel_filename if file.endswith(".whl") else parse_sdist_filename)(file)
+        name, version, *_ = (parse_wheel_filename if file.endswith(".whl") else parse_sdist_filename)(file)
     except (InvalidWheelFilename, InvalidSdistFilename):
         raise PackError(
             f"{where} is {file}, neither a wheel nor a source distribution", hint="build a wheel of it and lock that"
         ) from None
+    if name != package.name or package.version not in (None, version):
+        raise PackError(
+            f"{where}{f' {package.version}' if package.version else ''} is {file}, which is {name} {version}",
+            hint="do not use it before you know who put that into the lock; lock again",
+        )
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,7 @@ def take(
         be in it; none: all of the lock.
     :raises PackError: if the lock is not for a target, or a file is gone, or another than was locked.
     """
-    asked = [_read(word) for word in requests.requirements]
-    extras = {extra for one in asked if one.directory for extra in one.extras}
-    picks = {target: locks.pick(lock, target, extras) for target in targets}
-    for target, found in picks.items():
-        for one in asked:
-            _refuse_missing(lock, target, one, found)
+    asked, picks = picked(lock, requests, targets)
     directories = {target: tuple(_directories(asked, found)) for target, found in picks.items()}
     fetching = replace(requests, requirements=(), files=(), constraints=(), as_of=str(lock.own.get("as-of", "")))
     shelf = Shelf(cache, building, fetching.index_options(), fetching.as_of)
@@ -89,6 +84,22 @@ def take(
         _resolution(lock, target, picks[target], asked, built.get(target, {}), from_source[target], cache)
         for target in targets
     )
+
+
+def picked(
+    lock: Lock, requests: Requests, targets: Sequence[Target]
+) -> tuple[list[_Asked], dict[Target, tuple[Pick, ...]]]:
+    """Give what is asked for, and what each target gets of the lock.
+
+    :raises PackError: as :func:`take`, before anything is fetched.
+    """
+    asked = [_read(word) for word in requests.requirements]
+    extras = {extra for one in asked if one.directory for extra in one.extras}
+    picks = {target: locks.pick(lock, target, extras) for target in targets}
+    for target, found in picks.items():
+        for one in asked:
+            _refuse_missing(lock, target, one, found)
+    return asked, picks
 
 
 def _read(word: str) -> _Asked:
@@ -116,11 +127,16 @@ def _refuse_missing(lock: Lock, target: Target, asked: _Asked, picks: Sequence[P
     name = canonicalize_name(asked.requirement.name)
     found = [one for one in picks if one.name == name]
     if not found:
-        hint = f"packer lock {asked.word} -o {lock.path} locks it"
+        command = locks.again(lock, more=[asked.word])
+        hint = f"{command} locks it, too" if command else f"whatever wrote {lock.path} can lock it, too"
         raise PackError(f"{target.name}: {lock.path} has no {name}", hint)
     if found[0].version and not asked.requirement.specifier.contains(found[0].version, prereleases=True):
         why = f"{lock.path} has {found[0]}, and you ask for {asked.requirement}"
-        raise PackError(f"{target.name}: {why}", f"packer lock --upgrade {name} may find another")
+        raise PackError(f"{target.name}: {why}", f"{_upgrading(lock, name)} may find another")
+
+
+def _upgrading(lock: Lock, name: str) -> str:
+    return locks.again(lock, "--upgrade", name) or f"whatever wrote {lock.path}"
 
 
 def _directories(asked: Iterable[_Asked], picks: Iterable[Pick]) -> Iterator[Path]:
@@ -132,13 +148,15 @@ def _directories(asked: Iterable[_Asked], picks: Iterable[Pick]) -> Iterator[Pat
 def _missing(picks: Mapping[Target, Sequence[Pick]], cache: Path, shelf: Shelf) -> dict[Target, list[Pick]]:
     """Give the files that each target has to fetch; of a wheel that several take only the first of them has to."""
     claimed: set[str] = set()
+    kept = {one.sha256: one for found in picks.values() for one in found if one.is_wheel}
+    whole = {digest for digest, one in kept.items() if _kept(one, cache)}
     missing: dict[Target, list[Pick]] = {}
     for target, found in picks.items():
         built = shelf.known(target)
         missing[target] = []
         for one in found:
             there = one.sha256 in claimed if one.is_wheel else one.sha256 in built
-            if one.directory or there or (one.is_wheel and _kept(one, cache)):
+            if one.directory or there or one.sha256 in whole:
                 continue
             missing[target].append(one)
             claimed |= {one.sha256} if one.is_wheel else set()
@@ -147,7 +165,7 @@ def _missing(picks: Mapping[Target, Sequence[Pick]], cache: Path, shelf: Shelf) 
 
 def _kept(one: Pick, cache: Path) -> bool:
     path = _place(one, cache)
-    return path.is_file() and sha256(path).hex() == one.sha256
+    return path.is_file() and one.size in (None, path.stat().st_size) and sha256(path).hex() == one.sha256
 
 
 def _place(one: Pick, cache: Path) -> Path:
@@ -166,9 +184,10 @@ def _fetch(
         (one.name, one.file, one.index) for one in sources_first
         if one.file not in known and one.address.startswith("http")
     )  # fmt: skip
+    sizes = tuple((one.file, one.size) for one in sources_first if one.size is not None)
     words = tuple(f"{one.name} @ {one.address}#sha256={one.sha256}" for one in sources_first)
     try:
-        resolve.fetch(replace(requests, requirements=words, locked=asked), target, builder, run)
+        resolve.fetch(replace(requests, requirements=words, locked=asked, sizes=sizes), target, builder, run)
     except resolve.FileError as error:
         raise _failure(lock, picks, target, error) from None
 
@@ -180,13 +199,21 @@ def _failure(lock: Lock, picks: Sequence[Pick], target: Target, error: resolve.F
     if not found:
         return error
     (one,) = found[:1]
-    upgrade = f"packer lock --upgrade {one.name} -o {lock.path} takes another release, if there is one"
+    upgrade = f"{_upgrading(lock, one.name)} takes another release, if there is one"
+    if failed["why"] == "size":
+        return PackError(
+            f"{target.name}: {one}: {one.file} is not the file that was locked: "
+            f"{lock.path} says {one.size:,} bytes, and it has {failed['found']}",
+            f"somebody changed the lock, or whatever wrote it was wrong; {upgrade}",
+        )
     if failed["why"] == "hash":
         return PackError(
             f"{target.name}: {one}: {one.file} is not the file that was locked: "
             f"{lock.path} says SHA-256 {one.sha256}, and it has {failed['found']}",
             f"do not use it before you know why: somebody changed the file at {one.address}, or the lock; {upgrade}",
         )
+    if failed["why"] == "other":
+        return _other(lock, target, one, failed["found"])
     if failed["why"] == "yanked":
         why = f": {failed['found']}" if failed["found"] else ""
         hint = f"{upgrade}; {one.name}=={one.version} locked again, or --no-index, which asks nobody, takes this one"
@@ -194,6 +221,13 @@ def _failure(lock: Lock, picks: Sequence[Pick], target: Target, error: resolve.F
     if failed["why"] == "gone":
         return PackError(f"{target.name}: {one}: {one.file} is gone: there is nothing at {one.address}", upgrade)
     return PackError(f"{target.name}: {one}: cannot fetch {one.address}: {failed['why']}", "is the network there?")
+
+
+def _other(lock: Lock, target: Target, one: Pick, why: str) -> PackError:
+    return PackError(
+        f"{target.name}: {lock.path}: {one} is {one.file}, which is another distribution: {why}",
+        hint=f"do not use it before you know who put that into the lock; {locks.again(lock) or 'lock'} again",
+    )
 
 
 def _resolution(
@@ -205,7 +239,10 @@ def _resolution(
     for one in picks:
         if not one.directory:
             path = _place(one, cache) if one.is_wheel else from_source[one.sha256]
-            wheels[one.name] = _wheel(path, "" if one.is_wheel else one.file)
+            wheel = _wheel(path, "", one.sha256) if one.is_wheel else _wheel(path, one.file)
+            wheels[one.name] = wheel
+            if wheel.distribution != one.name:
+                raise _other(lock, target, one, f"{wheel.path.name} is built of it")
     names: dict[Path, str] = {}
     for place, path in built.items():
         wheel = _wheel(path, place.name)
@@ -221,17 +258,17 @@ def _resolution(
         _refuse_stale(lock, target, place, graph.needed(name, wanted.get(name, ())), wheels)
     part = bool(wanted)
     if not wanted:
-        locked = [Requirement(word) for word in lock.texts("requested")]
-        wanted = {one.name: frozenset(one.extras) for one in locked if one.name in wheels}
+        wanted = {one.name: frozenset(one.extras) for one in locks.requested(lock) if one.name in wheels}
     if not wanted:
         wanted = dict.fromkeys(graph.roots(), frozenset())
     order = graph.order(wanted, part=part)
     return Resolution(target, tuple(replace(wheels[name], requested=name in wanted) for name in order))
 
 
-def _wheel(path: Path, built_from: str) -> Wheel:
+def _wheel(path: Path, built_from: str, digest: str = "") -> Wheel:
+    """Describe a wheel, whose digest may be known."""
     name, version, *_ = parse_wheel_filename(path.name)
-    return Wheel(name, str(version), path, sha256(path).hex(), built_from)
+    return Wheel(name, str(version), path, digest or sha256(path).hex(), built_from)
 
 
 def _needs(wheel: Wheel) -> tuple[Requirement, ...]:
@@ -262,7 +299,8 @@ def _refuse_stale(
         if found is None or not one.specifier.contains(found.version, prereleases=True):
             has = f"{found.distribution} {found.version}" if found else f"no {one.name}"
             why = f"{place} needs {one.name}{one.specifier}, and {lock.path} has {has}"
-            raise PackError(f"{target.name}: {why}", hint="the project has changed since: packer lock again")
+            hint = f"the project has changed since: {locks.again(lock) or 'lock'} again"
+            raise PackError(f"{target.name}: {why}", hint)
 
 
 class _Graph:

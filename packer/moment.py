@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import packer
@@ -14,27 +12,15 @@ from packer import native
 from packer.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
+
+    from packer.revision import Revision
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _LONGEST = 1024
 """Bytes of a label's text."""
 _MOST = 32768
 """Bytes of all labels: they are half of ``MAX_SUMMARY`` at most."""
-
-_STRANGERS = ("not a git repository", "Needed a single revision", "unknown revision")
-"""What git says of a directory that it does not keep, or not yet."""
-
-
-@dataclass(frozen=True)
-class Revision:
-    """What a version control system says of what is packed."""
-
-    id: str
-    """Of the commit."""
-    modified: bool
-    """Files were changed since, or added."""
 
 
 def labels(words: Iterable[str]) -> dict[str, str]:
@@ -67,60 +53,6 @@ def epoch() -> int | None:
     if text and not re.fullmatch(r"[0-9]{1,12}", text):
         raise UsageError(f"SOURCE_DATE_EPOCH is {text!r}, not a number of seconds since 1970")
     return int(text) if text else None
-
-
-def revision(path: Path, outputs: Collection[Path]) -> tuple[Revision | None, str]:
-    """Ask git about a directory, or a file.
-
-    :param outputs: what packing itself writes, which is no change.
-    :return: None if git is not there, or does not keep it; and what the user should know of that.
-    """
-    directory, below = (path, "./") if path.is_dir() else (path.parent, f"./{path.name}")
-    try:
-        top, commit = _git(directory, "rev-parse", "--show-toplevel", "HEAD^{commit}").splitlines()
-        _git(directory, "rev-parse", "--verify", f"HEAD:{below}")  # it may lie in somebody's repository by chance
-        changed = _git(directory, "status", "--porcelain", "--untracked-files=all", "--", *_all_but(outputs, top))
-    except _GitError as error:
-        return None, f"no revision of {path} is stated: {error}" if error.args else ""
-    return Revision(commit, bool(changed)), ""
-
-
-class _GitError(Exception):
-    """It has no answer; with an argument if it should have one."""
-
-
-def _git(directory: Path, *words: str) -> str:
-    # hooks have variables of their repository; nobody's index is to be written to
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {"LC_ALL": "C"}
-    command = ["git", "--no-optional-locks", "-C", str(directory), *words]
-    try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise _GitError from None
-    except OSError as error:
-        raise _GitError(f"git: {error.strerror}") from None
-    said = os.fsdecode(done.stderr).strip()
-    if done.returncode and any(words in said for words in _STRANGERS):
-        raise _GitError
-    if done.returncode:
-        raise _GitError(said.splitlines()[0] if said else f"git ended with status {done.returncode}")
-    return os.fsdecode(done.stdout)
-
-
-def _all_but(outputs: Collection[Path], top: str) -> list[str]:
-    """Name the whole repository, since a project may take files of another, without what packing writes."""
-    words = [":(top)"]
-    for path in outputs:
-        place, inside = os.path.realpath(path.parent), os.path.realpath(top)
-        if os.path.commonpath([place, inside]) == inside:
-            below = _escaped(os.path.relpath(place, inside))
-            name = _escaped(path.name)
-            words += [f":(top,exclude,glob){os.path.normpath(f'{below}/{one}')}" for one in (name, f".{name}.tmp-*")]
-    return words
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?\[\]\\])", r"\\\1", name)
 
 
 def said(lock: str, epoch: int | None, revision: Revision | None, labels: Mapping[str, str]) -> dict[str, Any]:

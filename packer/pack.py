@@ -30,6 +30,7 @@ from packer import (
     profile,
     pythons,
     resolve,
+    revision,
     trim,
     view,
 )
@@ -298,8 +299,8 @@ def _choices(job: Job, compiled: _Compiled, left_out: Mapping[str, Sequence[str]
 
 def _moment(job: Job, output: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     """Say of what it is made."""
-    revision, unknown = moment.revision(job.project, [output, *job.beside]) if job.project else (None, "")
-    said = moment.said(job.lock_digest, job.epoch, revision, job.labels)
+    found, unknown = revision.of(job.project, [output, *job.beside]) if job.project else (None, "")
+    said = moment.said(job.lock_digest, job.epoch, found, job.labels)
     return said, (unknown,) if unknown else ()
 
 

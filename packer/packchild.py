@@ -36,6 +36,8 @@ class Request:
     """Pack again, and refuse what is not the same then."""
     into: Path | None = None
     """Where the archive goes instead of its directory."""
+    relocking: tuple[str, ...] | None = None
+    """As :func:`packer.job.job_of` takes it."""
 
 
 class _Told:

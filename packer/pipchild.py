@@ -99,9 +99,9 @@ class Failed(TypedDict):
 
     file: str
     why: str
-    """``hash``, ``gone``, ``yanked``, or else in a sentence."""
+    """``hash``, ``size``, ``gone``, ``yanked``, ``other`` (distribution), or else in a sentence."""
     found: str
-    """``hash``: SHA-256 of what is there; ``yanked``: why, which may be nothing."""
+    """SHA-256 or size of what is there; ``yanked``: why, which may be nothing; ``other``: what is wrong with it."""
 
 
 class Offered(TypedDict):
@@ -412,7 +412,7 @@ def _note_failure(report: Report) -> None:
 
 def _note_failed(report: Report) -> None:
     """Say of a file that was asked for by its address, not chosen from an index, why it cannot be had."""
-    from pip._internal.exceptions import HashMismatch, NetworkConnectionError
+    from pip._internal.exceptions import HashMismatch, MetadataInconsistent, NetworkConnectionError, UnsupportedWheel
     from pip._internal.operations.prepare import RequirementPreparer
 
     def failed(link: Link, error: BaseException) -> Failed:
@@ -423,6 +423,8 @@ def _note_failed(report: Report) -> None:
         found, why = "", str(getattr(error, "message", error))
         if isinstance(error, HashMismatch):
             found, why = error.gots["sha256"].hexdigest() if "sha256" in error.gots else "", "hash"
+        elif isinstance(error, MetadataInconsistent | UnsupportedWheel):
+            found, why = why, "other"
         elif {403, 404, 410}.intersection(statuses) or (link.is_file and not os.path.exists(link.file_path)):
             why = "gone"
         return Failed(file=link.filename, why=why, found=found)

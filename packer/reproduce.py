@@ -27,8 +27,14 @@ def job_of(request: Request) -> tuple[Job, tuple[str, ...]]:
 
     :raises UsageError: as :func:`packer.job.job_of`.
     """
-    config, home = job.with_project(request.config)
-    wanted, notes = job.job_of(config, request.limit, home=home or request.home, beside=request.beside)
+    said = request.config
+    config, home = job.with_project(said)
+    relocking = request.relocking
+    if home and relocking is None:
+        relocking = (*said.inputs, *(["-o", str(said.lock)] if said.lock else []), *job.index_of(said))
+    wanted, notes = job.job_of(
+        config, request.limit, home=home or request.home, beside=request.beside, relocking=relocking
+    )
     return replace(wanted, into=request.into), notes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ class Requests:
     locked: tuple[tuple[str, str, str], ...] = ()
     """Of these, names, file names and the indexes that had them, which are asked whether they were yanked."""
 
+    sizes: tuple[tuple[str, int], ...] = ()
+    """Of these, file names and how many bytes they have."""
+
     def preferred(self, target: Target) -> list[str]:
         """Give the directories whose wheels win over others of the same version."""
         return [place for level, place in self.level_wheels if level == target.platform.level]
@@ -46,6 +50,10 @@ class Requests:
             *(f"--extra-index-url={url}" for url in self.extra_index_urls),
             *(f"--find-links={place}" for place in self.find_links),
         ]
+
+    def public_options(self) -> tuple[str, ...]:
+        """Give the same as they can be shown: without users and passwords."""
+        return tuple(re.sub(r"(://)[^/@]*@", r"\1", word) for word in self.index_options())
 
     def arguments(self) -> list[str]:
         """Give all of it as arguments of ``pip download``."""

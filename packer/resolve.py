@@ -215,6 +215,9 @@ def _ask_pip(
                 locked=requests.locked,
             )
             source = report["source"]
+            fetched = [one["path"] for one in report["chosen"] if not one["source"]]
+            for place in [source["path"]] if source else fetched:
+                _refuse_size(requests, Path(place), target)
             if source is None:
                 wheels = tuple(_wheel(chosen, run.cache) for chosen in report["chosen"])
                 return Choice(Resolution(target, wheels), tuple(report["chosen"]))
@@ -228,6 +231,12 @@ def _ask_pip(
                 exists = "" if requests.exact else exists
                 why = f"no wheel fits {source['requirement']}, and {error}"
                 raise PackError(f"{target.name}: {why}", hint=f"{exists}\n{error.hint}".strip()) from None
+            name = parse_wheel_filename(wheel.name)[0]
+            if source["name"] not in ("", name):
+                other = PackError(f"{target.name}: {path.name}: what is built from it is {name}")
+                raise FileError(
+                    other, pipchild.Failed(file=path.name, why="other", found=f"{wheel.name} is built of it")
+                )
             digest = "" if path.is_dir() else sha256(path).hex()
             built[source["key"]] = pipchild.Built(wheel=str(wheel), sha256=digest)
 
@@ -246,6 +255,13 @@ class FileError(PackError):
     def __init__(self, error: PackError, failed: pipchild.Failed) -> None:
         super().__init__(str(error), error.hint)
         self.failed = failed
+
+
+def _refuse_size(requests: Requests, path: Path, target: Target) -> None:
+    said = dict(requests.sizes).get(path.name)
+    if said is not None and path.stat().st_size != said:
+        error = PackError(f"{target.name}: {path.name} is not as large as it should be")
+        raise FileError(error, pipchild.Failed(file=path.name, why="size", found=f"{path.stat().st_size:,}"))
 
 
 def fetch(requests: Requests, target: Target, builder: Builder, run: Run) -> tuple[Wheel, ...]:

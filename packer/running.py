@@ -166,6 +166,13 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def unseen(hidden: int) -> str:
+    """Say why some processes may be missing in what was found."""
+    said = "1 process was" if hidden == 1 else f"{hidden} processes were"
+    may = "this root may not read, as in a container" if os.geteuid() == 0 else "only its user and root may read"
+    return f"{said} not looked into: what a process has loaded (/proc/PID/maps) {may}"
+
+
 def as_json(found: Running) -> dict[str, Any]:
     """Give it as JSON values; ``docs/json.md`` has their form."""
     said = [vars(one) | {"layers": list(one.layers), "command": list(one.command)} for one in found.processes]

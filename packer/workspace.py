@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packer import boot, config, libraries
 from packer.config import Config
-from packer.errors import UsageError
+from packer.errors import PackError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 FILE = Path("tools.toml")
 
@@ -57,29 +59,83 @@ class Workspace:
         return self.path.parent
 
 
-def read(path: Path, names: Sequence[str] = (), spoken: Config | None = None) -> Workspace:
+class _Mistakes:
+    """What is wrong with the file: all of it is told at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: list[tuple[str, str]] = []
+
+    @contextlib.contextmanager
+    def of(self, where: str = "") -> Iterator[None]:
+        """Note what the block finds wrong; the rest of it is left out then.
+
+        :param where: what is put before it.
+        """
+        try:
+            yield
+        except PackError as error:
+            self._found.append((f"{where}{error}", error.hint))
+
+    def tell(self) -> None:
+        """Raise what was noted.
+
+        :raises UsageError: naming all.
+        """
+        if len(self._found) == 1:
+            ((message, hint),) = self._found
+            raise UsageError(f"{self._path}: {message}", hint)
+        if self._found:
+            lines = (f"{self._path}: {message}{f' ({hint})' if hint else ''}" for message, hint in self._found)
+            raise UsageError("\n".join(lines))
+
+
+def read(
+    path: Path, names: Sequence[str] = (), spoken: Config | None = None, check: Callable[[Tool], None] = lambda _: None
+) -> Workspace:
     """Read the file.
 
     :param names: the tools that are packed; none: all.
     :param spoken: what the command line says of all tools, which wins.
-    :raises UsageError: if it is not there, or something in it makes no sense.
+    :param check: finds out what cannot be right with a tool.
+    :raises UsageError: if it is not there, or something in it makes no sense; it names all that does not.
     """
     document = config.load(path)
     if document is None:
         raise UsageError(f"cannot read {path}: there is no such file", hint="--workspace FILE.toml names another")
-    with config.naming(path):
-        for key in document:
+    mistakes = _Mistakes(path)
+    for key in document:
+        with mistakes.of():
             config.refuse_unknown("", key, _KEYS)
-        tools = _tools(document, names)
-        shared = _shared(document)
+    shared, directory, pins = Config(), "", {}
+    with mistakes.of():
+        shared = _shared(document, mistakes)
+    with mistakes.of():
+        directory = _text("output", document.get("output", "."))
+    with mistakes.of():
+        pins = libraries.pins(document.get("libraries", {}))
+    found: list[Tool] = []
+    with mistakes.of():
+        tools = _tools(document, names, mistakes)
         if "as-one" in document:
             chosen = [_as_one(_text("as-one", document["as-one"]), tools, shared)]
         else:
             chosen = [(name, config.merge(said, shared)) for name, said in tools.items()]
-        directory = _text("output", document.get("output", "."))
         found = [_tool(name, one, path.parent, directory, spoken or Config()) for name, one in chosen]
-        _refuse_one_output(found)
-        pins = libraries.pins(document.get("libraries", {}))
+    where = "as-one" if "as-one" in document else "[tools.{}]"
+    for number, one in enumerate(found):
+        with mistakes.of(f"{where.format(one.name)} output: "):
+            _refuse_output(one, found[:number], [path, *_inputs(found, path.parent)])
+    failed: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        try:
+            check(one)
+        except PackError as error:
+            failed.setdefault((str(error), error.hint), []).append(where.format(one.name))
+    for (message, hint), names in failed.items():  # the same of many tools is told once
+        with mistakes.of(f"{', '.join(names)} "):
+            raise UsageError(message, hint)
+    mistakes.tell()
     return Workspace(path, tuple(found), pins, not names)
 
 
@@ -103,27 +159,39 @@ def requirements(said: Workspace) -> Config:
     return replace(first, **summed)
 
 
-def _tools(document: Mapping[str, Any], names: Sequence[str]) -> dict[str, Config]:
+def _tools(document: Mapping[str, Any], names: Sequence[str], mistakes: _Mistakes) -> dict[str, Config]:
+    """Read the tools that make sense."""
     written = config.table("[tools]", document.get("tools", {}))
     if not written:
         raise UsageError("no tools: write a table [tools.NAME] for each")
     for name in names:
-        config.refuse_unknown("tool", name, written)
+        with mistakes.of():
+            config.refuse_unknown("tool", name, written)
     found = {}
     for name, said in written.items():
-        boot.parse_tool(f"{name}={name}")  # it names a file
-        found[name] = config.settings(f"[tools.{name}]", config.table(f"[tools.{name}]", said), Path())
+        with mistakes.of():
+            boot.parse_tool(f"{name}={name}")  # it names a file
+            found[name] = _settings(f"[tools.{name}]", config.table(f"[tools.{name}]", said), mistakes)
     return {name: one for name, one in found.items() if not names or name in names}
 
 
-def _shared(document: Mapping[str, Any]) -> Config:
+def _settings(where: str, said: Mapping[str, Any], mistakes: _Mistakes) -> Config:
+    """Read those of a table's keys that make sense."""
+    right = {}
+    for key, value in said.items():
+        with mistakes.of():
+            config.settings(where, {key: value}, Path())
+            right[key] = value
+    return config.settings(where, right, Path())
+
+
+def _shared(document: Mapping[str, Any], mistakes: _Mistakes) -> Config:
     said = config.table("[settings]", document.get("settings", {}))
     if "lock" in document:
         if "lock" in said:
             raise UsageError("lock and [settings] lock: only one of them can be")
         said = {**said, "lock": document["lock"]}
-        config.refuse_unknown("", "lock", config.keys())
-    shared = config.settings("[settings]", said, Path())
+    shared = _settings("[settings]", said, mistakes)
     for field in _ONLY_OF_TOOLS:
         if getattr(shared, field) not in (None, ()):
             raise UsageError(f"[settings] {field.replace('_', '-')}: that is for each tool to say")
@@ -141,12 +209,33 @@ def _tool(name: str, said: Config, root: Path, directory: str, spoken: Config) -
     return Tool(name, replace(config.merge(spoken, said), output=None), output)
 
 
-def _refuse_one_output(tools: Sequence[Tool]) -> None:
-    taken: dict[Path, str] = {}
+def _inputs(tools: Sequence[Tool], root: Path) -> Iterator[Path]:
+    """Give the files and directories that tools are made from."""
     for one in tools:
-        if one.output in taken:
-            raise UsageError(f"[tools.{one.name}] output: {one.output} is where {taken[one.output]} goes")
-        taken[one.output] = one.name
+        said = one.config
+        words = [word for word in said.inputs if os.sep in word or word.endswith((".py", ".whl"))]
+        words += [word.rpartition(":")[0] for word in said.include]
+        paths = (*words, *said.requirement, *said.constraint, said.lock, said.profile)
+        yield from (root / path for path in paths if path)
+
+
+def _refuse_output(tool: Tool, others: Sequence[Tool], taken: Iterable[Path]) -> None:
+    """Refuse an output that would take the place of something.
+
+    :raises UsageError: naming it.
+    """
+    place = Path(os.path.realpath(tool.output))
+    if place.is_dir():
+        raise UsageError(f"{tool.output} is a directory", hint='output = "FILE" names another')
+    for path in taken:
+        if path.exists() and Path(os.path.realpath(path)) == place:
+            raise UsageError(f"{tool.output} is what tools are made from", hint='output = "FILE" names another')
+    for one in others:
+        other = Path(os.path.realpath(one.output))
+        if place == other:
+            raise UsageError(f"{tool.output} is where {one.name} goes")
+        if other in place.parents or place in other.parents:
+            raise UsageError(f"{tool.output} and {one.output} of {one.name}: a file has nothing inside")
 
 
 # One archive ------------------------------------------------------------------------------------------------------

@@ -103,7 +103,10 @@ BAD = {
     "no-wheel": (["x-1-py3-none-any.whl"], 2, ["cannot read x-1-py3-none-any.whl: there is no such file or directory"]),
     "no-shelf": (["hello", "--find-links", "nowhere"], 2, ["cannot read nowhere: there is no such file or directory"]),
     "no-script": (["nowhere.py"], 2, ["no script nowhere.py: there is no such file"]),
-    "directory-without-project": (["./directory"], 1, [f"{CP311}: pip: Directory './directory' is not installable. *"]),
+    "directory-without-project": (["./directory"], 2, [
+        "directory is no project: it has neither pyproject.toml nor setup.py",
+        "hint: name the directory of the project",
+    ]),
     "no-include": (
         ["hello", "--include", "nowhere:x"], 2, ["cannot include nowhere: there is no such file or directory"],
     ),

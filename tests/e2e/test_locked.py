@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -117,7 +118,46 @@ def test_a_project_says_where_its_lock_is(place: Place, goods: Path) -> None:
     ended = place.run("fat", "-o", "out", cwd=project)
     assert ended.status == 1
     assert f"{project} needs three, and pylock.toml has no three" in ended.stderr
-    assert "packer lock again" in ended.stderr
+    assert "the project has changed since: packer lock again\n" in ended.stderr
+
+
+def test_a_lock_loses_nothing_unasked(place: Place, goods: Path) -> None:
+    """And what is refused names the command that keeps all."""
+    options = ("--find-links", str(goods), "--no-index")
+    place.packed("lock", "app[more]", "four", "--abis", "manylinux2014,cp311,cp312", *options)
+    before = (place.work / "pylock.toml").read_bytes()
+    slices = lock.read(place.work / "pylock.toml").texts("slices")
+    ended = place.run("lock", "app", "--abis", "manylinux2014,cp312", *options)
+    assert (ended.status, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"packer: pylock.toml: app[more], four, {slices[0]} would go: asked for before, and not now\n"
+        f"packer: hint: packer lock app 'app[more]' four --abis {','.join(slices)} --no-index --find-links={goods} "
+        "keeps all of it; --drop lets it go\n"
+    )
+    assert (place.work / "pylock.toml").read_bytes() == before
+    place.packed(*shlex.split(ended.stderr.partition("hint: packer ")[2].partition(" keeps")[0]))
+    assert (place.work / "pylock.toml").read_bytes() == before
+    # what is missing is added by what the hint says
+    ended = place.run("fat", "two", "three", "--lock", "pylock.toml", *options)
+    assert ended.status == 1
+    command = shlex.split(ended.stderr.partition("hint: packer ")[2].partition(" locks it, too")[0])
+    assert command == ["lock", "app[more]", "four", "three", "-o", "pylock.toml", "--no-index", f"--find-links={goods}"]
+    place.packed(*command)
+    place.packed("lock", "four", "--abis", "manylinux2014,cp312", "--drop", *options)
+    assert lock.read(place.work / "pylock.toml").texts("slices") == slices[1:]
+
+
+def test_a_lock_of_another_tool_is_not_replaced_unasked(place: Place, goods: Path) -> None:
+    (place.work / "pylock.toml").write_text(locks.sample("uv", "http://127.0.0.1:1/simple"))
+    options = ("lock", "four", "--abis", "cp312", "--find-links", str(goods), "--no-index")
+    ended = place.run(*options)
+    assert (ended.status, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "packer: pylock.toml was written by uv: what it was asked for is not known, and it would be lost\n"
+        "packer: hint: -o pylock.NAME.toml writes another file, --drop replaces this one\n"
+    )
+    place.packed(*options, "--drop")
+    assert lock.read(place.work / "pylock.toml").own
 
 
 def test_an_interruption_leaves_the_lock_as_it_was(place: Place, goods: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
+CP311 = "cp311-manylinux_2_17_x86_64"
 SETTINGS = '[settings]\nabis = "manylinux2014,cp311"\nfast = true\nno-index = true\n'
 
 
@@ -86,18 +87,57 @@ def test_each_is_what_it_would_be_alone(two: Place) -> None:
         assert (two.work / "alone" / name).read_bytes() == (two.work / name).read_bytes()
 
 
+def test_mistakes_of_the_file_are_named_before_anything_is_packed(two: Place) -> None:
+    """All of them."""
+    (two.work / "pylock.toml").write_text(
+        'lock-version = "1.0"\ncreated-by = "x"\nenvironments = ["python_version < \'3\'"]\npackages = []'
+    )
+    text = """
+[tools.three]
+requirements = ["three.py"]
+[tools.four]
+module = "x y"
+requirements = ["./missing"]
+[tools.five]
+lock = "pylock.toml"
+requirements = ["x"]
+[tools.seven]
+lock = "pylock.none.toml"
+requirements = ["x"]
+[tools.six]
+requirements = ["one.py"]
+output = "two"
+"""
+    tools(two, TWO + text)
+    before = two.left()
+    status, stdout, stderr = two.run("fat", "--workspace").whole
+    assert (status, stdout) == (2, "")
+    assert stderr.replace("packer: tools.toml: ", "").splitlines() == [
+        "[tools.six] output: two is where two goes",
+        "[tools.three] no script three.py: there is no such file",
+        "[tools.four] cannot read missing: there is no such file or directory",
+        f"[tools.five] {CP311}: pylock.toml was not made for it (whatever wrote pylock.toml can lock for it, too)",
+        "[tools.seven] no lock pylock.none.toml: there is no such file (packer lock --workspace tools.toml writes one)",
+    ]
+    assert two.left() == before
+
+
 def test_one_failure_does_not_lose_the_others(two: Place) -> None:
-    tools(two, f'{TWO}[tools.three]\nrequirements = ["three.py"]\n[tools.four]\nmodule = "x y"\nrequirements = ["x"]\n')
+    text = '[tools.three]\nrequirements = ["three"]\n[tools.four]\nrequirements = ["four"]\n'
+    tools(two, TWO + text)
     ended = two.run("fat", "--workspace", "--json", env={"PIP_CONFIG_FILE": "/dev/null"})
     assert ended.status == 1
+    missing = {
+        name: f"{CP311}: no file fits {name}: no index or directory has a distribution called {name}"
+        for name in ("three", "four")
+    }
     assert ended.stderr.splitlines() == [
-        "packer: three: no script three.py: there is no such file", "packer: four: not a module name: 'x y'",
+        f"packer: three: {missing['three']}", f"packer: four: {missing['four']}",
         "packer: 2 of 4 were not packed: three, four",
     ]  # fmt: skip
     told = json.loads(ended.stdout)
     assert [(one["name"], one["error"], one["archive"] is None) for one in told["tools"]] == [
-        ("one", None, False), ("two", None, False), ("three", "no script three.py: there is no such file", True),
-        ("four", "not a module name: 'x y'", True),
+        ("one", None, False), ("two", None, False), ("three", missing["three"], True), ("four", missing["four"], True),
     ]  # fmt: skip
     assert told["tools"][0]["archive"] == json.loads(two.packed("inspect", "one", "--json").stdout)
     assert (told["version"], told["workspace"], told["problems"]) == (1, "tools.toml", [])

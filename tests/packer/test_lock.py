@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 import socket
 import textwrap
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from support import index, locks
 
-from packer import facts, lock, locked
+from packer import facts, files, lock, locked
 from packer.errors import PackError
 from packer.model import Platform, Resolution, Target
 from packer.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def target(tag: str, version: tuple[int, int] = (2, 17)) -> Target:
@@ -106,6 +108,10 @@ def test_names_of_files_may_be_written_otherwise(said: str, file: str, right: bo
             r"one is one\.tgz, neither a wheel nor a source", id="archive",
         ),
         pytest.param(package(ONE) + package(ONE), "", "has one 1.0 and 1.0 for it: only one can be", id="ambiguous"),
+        pytest.param(
+            package(f'archive = {{url = "https://a.example/two-1.0.tar.gz", hashes = {{sha256 = "{DIGEST}"}}}}'), "",
+            r"one 1\.0 is two-1\.0\.tar\.gz, which is two 1\.0", id="another-archive",
+        ),
         pytest.param(
             package(wheel("one-1.0-cp312-abi3-any.whl")), "",
             r"no file of one 1\.0 that fits: it has one-1\.0-cp312-abi3-any\.whl", id="no-file",
@@ -215,7 +221,7 @@ def test_what_was_asked_for_is_what_counts(tmp_path: Path, shop: tuple[Path, str
     assert [(wheel.distribution, wheel.requested) for wheel in part.wheels] == [("four", True)]
     with pytest.raises(PackError, match=r"pylock\.toml has no missing") as caught:
         take(tmp_path, "missing>1")
-    assert "packer lock missing>1" in caught.value.hint
+    assert caught.value.hint.startswith("whatever wrote ")
     with pytest.raises(PackError, match=r"has app 1\.0, and you ask for app>=2"):
         take(tmp_path, "app>=2")
     with pytest.raises(PackError, match=r"\./two\.whl: with --lock it is the lock that says"):
@@ -242,7 +248,7 @@ def test_a_file_that_was_yanked_since_is_refused(tmp_path: Path, shop: tuple[Pat
             with pytest.raises(PackError) as caught:
                 take(tmp_path)
             assert str(caught.value) == f"cp311-manylinux_2_17_x86_64: two 2.0: {name} was yanked{said}"
-            assert "packer lock --upgrade two " in caught.value.hint
+            assert caught.value.hint.startswith(f"whatever wrote {tmp_path}/pylock.toml takes another release")
             assert not [path for path in asked if path.startswith("/files/")]
     with index.serve(shop[0], {name: {"yanked": "as was known"}}) as (url, asked):
         known = f'\n[tool.packer]\nyanked = ["{name}"]\n'
@@ -251,6 +257,22 @@ def test_a_file_that_was_yanked_since_is_refused(tmp_path: Path, shop: tuple[Pat
         assert not [path for path in asked if path.startswith("/simple/two")]
     assert found.wheels[0].path.name == name
     assert take(tmp_path) == (found,)  # what is at hand is not asked for
+
+
+def test_a_wheel_of_several_slices_is_read_once(
+    tmp_path: Path, shop: tuple[Path, str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = (CP311, target("cp312"), target("cp313"))
+    before = take(tmp_path, targets=targets)
+    read: list[str] = []
+
+    def counted(path: Path) -> bytes:
+        read.append(path.name)
+        return files.sha256(path)
+
+    monkeypatch.setattr(locked, "sha256", counted)
+    assert take(tmp_path, targets=targets) == before
+    assert sorted(read) == sorted(set(read))
 
 
 def test_a_damaged_file_of_the_cache_is_fetched_again(tmp_path: Path, shop: tuple[Path, str, list[str]]) -> None:
@@ -264,7 +286,97 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path, shop: tuple[Path, str, lis
     (shop[0] / name).unlink()
     with pytest.raises(PackError, match=rf"two 2\.0: {name} is gone: there is nothing at http://127") as caught:
         take(tmp_path)
-    assert "packer lock --upgrade two" in caught.value.hint
+    assert caught.value.hint.startswith(f"whatever wrote {tmp_path}/pylock.toml takes another release")
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_a_file_of_another_size_is_refused(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    if kind == "wheel":
+        found = index.wheel(tmp_path / "files", "one")
+    else:
+        found = index.sdist(tmp_path / "files", index.project(tmp_path / "one", "one"), "one")
+    said = f'{{path = "files/{found.name}", size = SIZE, hashes = {{sha256 = "{lock.digest(found)}"}}}}'
+    source = f"wheels = [{said}]" if kind == "wheel" else f"sdist = {said}"
+    size = found.stat().st_size
+    written(tmp_path, package(source.replace("SIZE", str(size + 1))))
+    for _ in range(2):  # nothing is kept of the first time
+        with pytest.raises(PackError, match=rf"{found.name} is not the file that was locked: .* {size + 1:,} bytes"):
+            take(tmp_path)
+    written(tmp_path, package(source.replace("SIZE", str(size))))
+    assert take(tmp_path)[0].wheels[0].distribution == "one"
+    if kind == "wheel":
+        written(tmp_path, package(source.replace("SIZE", str(size + 1))))
+        with pytest.raises(PackError, match="is not the file that was locked"):
+            take(tmp_path)  # it is in the cache
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_a_file_that_is_another_distribution_is_refused(kind: str, tmp_path: Path) -> None:
+    """Whatever it is called."""
+    (tmp_path / "files").mkdir()
+    if kind == "wheel":
+        found = index.wheel(tmp_path / "files", "two").rename(tmp_path / "files/one-1.0-py3-none-any.whl")
+    else:
+        found = index.sdist(tmp_path / "files", index.project(tmp_path / "two", "two"), "one")
+    said = f'{{path = "files/{found.name}", hashes = {{sha256 = "{lock.digest(found)}"}}}}'
+    written(tmp_path, package(f"wheels = [{said}]" if kind == "wheel" else f"sdist = {said}"))
+    for _ in range(2):
+        with pytest.raises(PackError) as caught:
+            take(tmp_path)
+        why = "one has an invalid wheel" if kind == "wheel" else "two-1.0-py2.py3-none-any.whl is built of it"
+        said = f"{tmp_path}/pylock.toml: one 1.0 is {found.name}, which is another distribution: {why}"
+        assert str(caught.value).startswith(f"{CP311.name}: {said}")
+        assert caught.value.hint.startswith("do not use it")
+
+
+@pytest.mark.parametrize("source", [wheel("six-1.0-py3-none-any.whl"), wheel("one-2.0-py3-none-any.whl")])
+def test_a_file_that_is_called_as_another_distribution_is_refused(source: str, tmp_path: Path) -> None:
+    with pytest.raises(PackError, match=r"in '(six-1|one-2)[^ ]*' is not consistent with package"):
+        written(tmp_path, package(source))
+
+
+# Locking again -----------------------------------------------------------------------------------------------------
+
+OWN = """
+[tool.packer]
+slices = ["cp39-manylinux_2_17_x86_64"]
+requested = ["one[a,b]", "local", "far"]
+"""
+FAR = f'archive = {{url = "https://a.example/far-1.0.tar.gz", hashes = {{sha256 = "{DIGEST}"}}}}'
+ALL = package(ONE) + '[[packages]]\nname = "local"\ndirectory = {path = "."}\n' + package(FAR, "far") + OWN
+
+
+def test_the_command_that_keeps_what_a_lock_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, ALL)
+    made = lock.read(Path("pylock.toml"))
+    words = "'one[a,b]' . https://a.example/far-1.0.tar.gz"
+    assert lock.again(made) == f"packer lock {words} -o pylock.toml"
+    requests = Requests(
+        index_url="https://user:secret@index.example/simple", extra_index_urls=("http://more.example",),
+        find_links=("a dir",), no_index=True,
+    )  # fmt: skip
+    made = replace(made, index=requests.public_options())
+    index_words = (
+        "--no-index --index-url=https://index.example/simple --extra-index-url=http://more.example '--find-links=a dir'"
+    )
+    assert lock.again(made, more=["six>1"]) == f"packer lock {words} 'six>1' -o pylock.toml {index_words}"
+    by_file = replace(made, words=("--workspace", "tools.toml"), index=())
+    assert lock.again(by_file, more=["six"]) == "packer lock --workspace tools.toml"
+    with pytest.raises(PackError) as caught:
+        lock.pick(replace(made, content=replace(made.content, requires_python=SpecifierSet("<3.10"))), CP311)
+    slices = "cp39-manylinux_2_17_x86_64,cp311-manylinux_2_17_x86_64"
+    assert caught.value.hint == f"packer lock {words} -o pylock.toml --abis {slices} {index_words} locks it, too"
+
+
+def test_what_another_lock_lost(tmp_path: Path) -> None:
+    old = written(tmp_path, ALL)
+    new = written(tmp_path, ALL.replace('"one[a,b]", "local"', '"one[b]"').replace("cp39", "cp311"))
+    assert lock.lost(old, new) == ({"one": "one[a]", "local": "local"}, ["cp39-manylinux_2_17_x86_64"])
+    assert lock.lost(old, old) == ({}, [])
+    with pytest.raises(PackError, match=r"requested: not a requirement: 'a b'"):
+        lock.lost(old, written(tmp_path, ALL.replace(', "local"', ', "a b"')))
 
 
 def test_paths_count_from_the_lock(tmp_path: Path) -> None:

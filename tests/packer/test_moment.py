@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import index
-from support.hosts import give_up
+from support import index, repositories
+from support.repositories import git
 
 import packer
 from packer import inspect, job, moment, native, pack, progress
 from packer.config import Config
 from packer.errors import UsageError
-from packer.moment import Revision
+from packer.revision import Revision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,105 +71,6 @@ def test_an_epoch_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> No
         moment.epoch()
 
 
-# Revisions --------------------------------------------------------------------------------------------------------
-
-
-def git(directory: Path, *words: str) -> str:
-    """Let the real one work, with nobody's settings."""
-    if not shutil.which("git"):
-        give_up("git is not installed")
-    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
-    who = ("-c", "user.name=x", "-c", "user.email=x@example.com")
-    command = ["git", *who, "-C", str(directory), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A repository with a project in it."""
-    root = tmp_path / "repository"
-    (root / "project").mkdir(parents=True)
-    (root / "project/app.py").write_text("1")
-    (root / "shared.py").write_text("1")
-    git(root, "init", "-q")
-    git(root, "add", ".")
-    git(root, "commit", "-q", "-m", "x")
-    return root
-
-
-def test_a_revision_without_changes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = Revision(git(repository, "rev-parse", "HEAD"), False), ""
-    for path in (repository, repository / "project", repository / "project/app.py"):
-        assert moment.revision(path, []) == expected
-    monkeypatch.setenv("GIT_DIR", "/nonexistent")  # as in a hook
-    monkeypatch.chdir(repository / "project")
-    assert moment.revision(Path(), []) == moment.revision(Path("app.py"), []) == expected
-
-
-def modified(repository: Path, *outputs: Path) -> bool:
-    revision, unknown = moment.revision(repository / "project", outputs)
-    assert revision is not None
-    assert unknown == ""
-    return revision.modified
-
-
-@pytest.mark.parametrize("name", ["project/app.py", "shared.py", "project/new.py", "new/deep/new.py"])
-def test_changes_of_the_repository_are_seen(name: str, repository: Path) -> None:
-    (repository / name).parent.mkdir(parents=True, exist_ok=True)
-    (repository / name).write_text("2")
-    assert modified(repository)
-    assert modified(repository, Path("/elsewhere/tool"))
-
-
-def test_staged_is_changed_ignored_is_not(repository: Path) -> None:
-    (repository / ".git/info/exclude").write_text("build/\n")
-    (repository / "build").mkdir()
-    (repository / "build/x").write_text("1")
-    assert not modified(repository)
-    (repository / "shared.py").write_text("2")
-    git(repository, "add", "shared.py")
-    assert modified(repository)
-
-
-@pytest.mark.parametrize("name", ["tool", "dist/tool", "dist/a[b]*", "a\\b", ":(top)x"])
-def test_what_packing_writes_is_no_change(name: str, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or else the second archive would not be the first."""
-    output = repository / name
-    output.parent.mkdir(exist_ok=True)
-    for path in (output, output.with_name(f".{output.name}.tmp-abcdefgh")):
-        path.write_text("1")
-    assert modified(repository)
-    assert not modified(repository, output)
-    monkeypatch.chdir(repository)
-    assert not modified(repository, Path(name), Path("/elsewhere/tool"))
-    output.with_name("b").write_text("1")
-    assert modified(repository, output)
-
-
-def test_a_directory_that_a_repository_does_not_keep(repository: Path) -> None:
-    """As one in a home directory that somebody keeps versions of."""
-    (repository / "scratch").mkdir()
-    (repository / "scratch/script.py").write_text("1")
-    for path in ("scratch", "scratch/script.py"):
-        assert moment.revision(repository / path, []) == (None, "")
-
-
-def test_no_repository_no_commit_no_git(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert moment.revision(tmp_path, []) == (None, "")
-    (tmp_path / "new").mkdir()
-    git(tmp_path / "new", "init", "-q")
-    assert moment.revision(tmp_path / "new", []) == (None, "")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert moment.revision(repository, []) == (None, "")
-
-
-def test_a_repository_that_is_broken_is_told(repository: Path) -> None:
-    (repository / ".git/config").write_text("[")
-    revision, unknown = moment.revision(repository, [])
-    assert revision is None
-    assert unknown.startswith(f"no revision of {repository} is stated: fatal: bad config line ")
-
-
 # What is stated ---------------------------------------------------------------------------------------------------
 
 
@@ -204,8 +103,9 @@ def test_a_manifest_that_makes_no_sense_says_nothing(manifest: Mapping[str, Any]
 
 
 @pytest.fixture
-def script(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In the repository, which is the working directory."""
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In a repository, which is the working directory."""
+    repository = repositories.make(tmp_path / "repository")
     index.forget_pip_configuration(monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(repository)

@@ -89,6 +89,13 @@ class TestJob:
         assert refusal("a.py") == ("no script a.py: there is no such file", "")
         assert refusal("directory.py") == ("no script directory.py: there is no such file", "")
 
+    def test_a_directory_that_holds_no_project(self) -> None:
+        Path("dist").mkdir()
+        message = "dist is no project: it has neither pyproject.toml nor setup.py"
+        assert refusal("dist/") == refusal("./dist[extra]") == (message, "name the directory of the project")
+        Path("dist/x-1-py3-none-any.whl").touch()
+        assert refusal("dist/") == (message, "for a wheel in it: NAME --find-links dist")
+
     @pytest.mark.parametrize(
         ("said", "tool"),
         [
@@ -144,8 +151,11 @@ class TestJob:
             "project": "project", "project[a,b]": "project", "old": "old", "./plain": "plain", "./plain[a]": "plain",
             ".": ".", ".[a]": ".",
         }  # fmt: skip
-        assert job_of(*words).requests.requirements == (
-            "./project", "./project[a,b]", "./old", "plain", "./plain", "./plain[a]", ".", ".[a]",
+        for name in (".", "plain"):
+            Path(name, "pyproject.toml").touch()
+        named = [word for word in words if word != "plain"]  # it would be one now
+        assert job_of(*named).requests.requirements == (
+            "./project", "./project[a,b]", "./old", "./plain", "./plain[a]", ".", ".[a]",
             "x-1.0-py3-none-any.whl", "y[a]>1",
         )  # fmt: skip
 

@@ -134,3 +134,16 @@ def test_no_proc(tmp_path: Path) -> None:
 def test_a_name_that_would_disturb_a_terminal(tmp_path: Path) -> None:
     with process(view(tmp_path, "a\x1b[2Jb") / "tree") as pid:
         assert "\x1b" not in running.table(running.Running((only(pid),), 0))
+
+
+@pytest.mark.parametrize(
+    ("user", "who", "may"),
+    [
+        (1000, "1 process was", "only its user and root may read"),
+        (0, "2 processes were", "this root may not read, as in a container"),
+    ],
+)
+def test_why_some_may_be_missing(user: int, who: str, may: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    said = f"{who} not looked into: what a process has loaded (/proc/PID/maps) {may}"
+    assert running.unseen(int(who[0])) == said

@@ -10,7 +10,7 @@ from support import archives
 
 from packer import cli_workspace, share, workspace
 from packer.config import Config
-from packer.errors import UsageError
+from packer.errors import PackError, UsageError
 
 WHOLE = """\
 output = "dist"
@@ -80,8 +80,8 @@ def test_tools_are_chosen_by_name_and_the_command_line_wins(tmp_path: Path) -> N
     ("text", "message", "hint"),
     [
         ("", "no tools: write a table [tools.NAME] for each", ""),
-        ("[tool.x]", "tool: there is no such key", "did you mean tools?"),
-        ("as_one = 'x'", "as_one: there is no such key", "did you mean as-one?"),
+        ("[tool.x]\n[tools.x]", "tool: there is no such key", "did you mean tools?"),
+        ("as_one = 'x'\n[tools.x]", "as_one: there is no such key", "did you mean as-one?"),
         ("tools = 1", "[tools]: must be a table, is 1", ""),
         ("[tools]\nx = 1", "[tools.x]: must be a table, is 1", ""),
         ("[tools.'a/b']", "not a tool's name: 'a/b': it must be able to name a file and a command", ""),
@@ -118,6 +118,61 @@ def test_a_mistake_names_file_key_and_what_is_right(text: str, message: str, hin
     with pytest.raises(UsageError) as caught:
         workspace.read(path)
     assert (str(caught.value), caught.value.hint) == (f"{path}: {message.format(tmp_path)}", hint)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    text = """\
+otput = "dist"
+[settings]
+trims = true
+[libraries]
+a = 3
+[tools.x]
+abi = "cp39"
+trim = 1
+[tools.y]
+requirements = ["y.py"]
+[tools.z]
+output = "y"
+[tools.w]
+output = "y/w"
+[tools.v]
+output = "y.py"
+[tools.u]
+output = "there"
+[tools.t]
+output = "tools.toml"
+"""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "y.py").write_text("")
+    path = written(tmp_path, text)
+
+    def check(tool: workspace.Tool) -> None:
+        if tool.name in ("y", "u"):
+            raise PackError("it cannot be", "say more")
+
+    with pytest.raises(UsageError) as caught:
+        workspace.read(path, check=check)
+    assert str(caught.value).replace(f"{path}: ", "").replace(f"{tmp_path}/", "").splitlines() == [
+        "otput: there is no such key (did you mean output?)",
+        "[settings] trims: there is no such key (did you mean trim?)",
+        "[libraries] a: must be a string, is 3",
+        "[tools.x] abi: there is no such key (did you mean abis?)",
+        "[tools.x] trim: must be true or false, is 1",
+        "[tools.z] output: y is where y goes",
+        "[tools.w] output: y/w and y of y: a file has nothing inside",
+        '[tools.v] output: y.py is what tools are made from (output = "FILE" names another)',
+        '[tools.u] output: there is a directory (output = "FILE" names another)',
+        '[tools.t] output: tools.toml is what tools are made from (output = "FILE" names another)',
+        "[tools.y], [tools.u] it cannot be (say more)",
+    ]
+    assert caught.value.hint == ""
+
+
+def test_a_requirement_is_no_file_that_would_be_lost(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("packed before")
+    (one,) = workspace.read(written(tmp_path, "[tools.x]\nrequirements = ['x']")).tools
+    assert one.output == tmp_path / "x"
 
 
 def test_a_file_that_is_not_there_or_no_toml(tmp_path: Path) -> None:
