@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from packer import detect, files, inspect
+from packer import detect, inspect
 from packer.errors import UsageError
-from packer.model import EntryKind
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,10 +32,9 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packer.cache import Cache
-    from packer.model import Layer
 
 SAME = "same"
 """A pin that asks for no version, but for one and the same everywhere."""
@@ -125,23 +123,6 @@ def of_archive(path: Path, cache: Cache | None = None) -> dict[str, tuple[Librar
     }
 
 
-def of_layers(layers: Iterable[Layer], cache: Cache | None = None) -> tuple[Library, ...]:
-    """Find the libraries of layers that are being packed: of one slice, say.
-
-    :raises PackError: if a file of theirs was changed meanwhile.
-    """
-    found: list[Library] = []
-    for layer in layers:
-        known = _kept(cache, layer.name, layer.digest.hex())
-        if known is None:
-            entries = [entry for entry in layer.entries if entry.kind in (EntryKind.FILE, EntryKind.EXEC)]
-            reads = {entry.path: functools.partial(files.content, entry) for entry in entries if entry.source}
-            sources = {entry.path: entry.source for entry in entries if entry.source}
-            known = _of(layer.name, layer.digest.hex(), sources, reads, cache)
-        found += known
-    return tuple(found)
-
-
 def of_tree(root: Path, digest: str, name: str, cache: Cache | None = None) -> tuple[Library, ...]:
     """Find the libraries of a layer that is unpacked somewhere.
 
@@ -152,24 +133,13 @@ def of_tree(root: Path, digest: str, name: str, cache: Cache | None = None) -> t
     known = _kept(cache, origin, digest)
     if known is not None:
         return known
-    sources = {
-        (Path(place) / one).relative_to(root).as_posix(): Path(place) / one
+    files = sorted(
+        (path.relative_to(root).as_posix(), path)
         for place, _, names in os.walk(root)
-        for one in names
-        if not os.path.islink(f"{place}/{one}")
-    }
-    reads = {path: source.read_bytes for path, source in sources.items()}
-    return _of(origin, digest, sources, reads, cache)
-
-
-def _of(
-    origin: str, digest: str, sources: Mapping[str, Path], reads: Mapping[str, Callable[[], bytes]],
-    cache: Cache | None,
-) -> tuple[Library, ...]:  # fmt: skip
-    found: list[Library] = []
-    for path, source in sorted(sources.items()):
-        if _is_elf(source):
-            found += _read(origin, path, source, reads[path]())
+        for path in (Path(place) / one for one in names)
+        if not path.is_symlink() and _is_elf(path)
+    )
+    found = [library for path, source in files for library in _read(origin, path, source, source.read_bytes())]
     whole = tuple(_with_companions(found))
     if cache:
         cache.put(_name(origin, digest), json.dumps([one.json for one in whole]).encode())

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from support.hosts import require_host
+from support.layers import SITE, root_of
 from support.packing import ROOT
 
 from packer import detect, installed, libraries, resolve, targets
@@ -160,11 +161,9 @@ def wheels() -> tuple[dict[str, tuple[Library, ...]], dict[str, Path]]:
     cache = ROOT / ".cache/fatpar-packer"
     (found,) = resolve.resolve(Requests(tuple(WHEELS)), [target], cache=cache, progress=lambda line: None)
     layers = {wheel.distribution: installed.install(wheel, cache).layer for wheel in found.wheels}
-    roots = {}
-    for name, layer in layers.items():
-        entry = next(one for one in layer.entries if one.source and one.path.startswith("lib/python/site-packages/"))
-        roots[name] = Path(str(entry.source).removesuffix(entry.path)) / "lib/python/site-packages"
-    return {name: libraries.of_layers([layer]) for name, layer in layers.items()}, roots
+    trees = {name: root_of(layer) for name, layer in layers.items()}
+    named = {name: libraries.of_tree(tree, "", layers[name].name) for name, tree in trees.items()}
+    return named, {name: tree / SITE for name, tree in trees.items()}
 
 
 @functools.cache

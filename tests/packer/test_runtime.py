@@ -11,6 +11,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
+from support.layers import root_of
 from support.skips import skip_optional
 
 from packer import facts, libraries, pythons, runtime, runtimes
@@ -93,7 +94,7 @@ def test_the_libraries_in_it_are_those_that_the_interpreter_has(captured: Runtim
     code = f"import pyexpat, sqlite3, ssl; {ask}"
     done = subprocess.run([interpreter.path, "-I", "-c", code], capture_output=True, text=True, check=True)
     openssl, sqlite, expat = done.stdout.split()
-    found = libraries.of_layers([captured.layer])
+    found = libraries.of_tree(root_of(captured.layer), "", captured.layer.name)
     versions = {
         project: {one.version for one in found if one.project == project} for project in ("openssl", "sqlite", "expat")
     }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packer.model import Entry, EntryKind, Layer, LayerKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 SITE = "lib/python/site-packages"
 """Where a wheel's layer has its packages."""
@@ -28,6 +28,12 @@ def layer(name: str, tree: Mapping[str, Content], root: Path | None = None) -> L
         write_tree(tree, root)
     entries = tuple(_entry(path, tree[path], root) for path in sorted(tree, key=os.fsencode))
     return Layer(name, LayerKind.WHEEL, entries, b"")
+
+
+def root_of(layer: Layer) -> Path:
+    """Give the directory that a layer's files are in, at the paths that they have in the layer."""
+    entry = next(one for one in layer.entries if one.source)
+    return Path(str(entry.source).removesuffix(entry.path))
 
 
 def write_tree(tree: Mapping[str, Content], root: Path) -> None:
