@@ -176,6 +176,17 @@ watchholds(const struct watch *w)
 	       now.mtime == w->mtime && now.ctime == w->ctime;
 }
 
+int
+libchas(const struct libc *c, const char *soname)
+{
+	uint32_t i;
+
+	for (i = 0; i < c->library_count; i++)
+		if (strcmp(c->libraries[i], soname) == 0)
+			return 1;
+	return 0;
+}
+
 void
 hostfree(struct host *host)
 {

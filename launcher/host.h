@@ -86,3 +86,6 @@ void hostwatch(struct host *, const char *path);
 
 /* whether a path still looks as it did */
 int watchholds(const struct watch *);
+
+/* there is a library of this soname for the programs of a C library: one that the archive asks for */
+int libchas(const struct libc *, const char *soname);

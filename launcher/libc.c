@@ -189,17 +189,6 @@ libraryfind(const struct host *host, uint32_t index, const char *soname)
 	return NULL;
 }
 
-static int
-haslibrary(const struct libc *c, const char *soname)
-{
-	uint32_t i;
-
-	for (i = 0; i < c->library_count; i++)
-		if (strcmp(c->libraries[i], soname) == 0)
-			return 1;
-	return 0;
-}
-
 /* a library that is installed later, or where it is found sooner, changes one of these */
 static void
 watchplaces(struct host *host, uint32_t index)
@@ -252,7 +241,7 @@ libcread(struct host *host, const struct archive *ar)
 	for (k = 0; k < host->libc_count; k++)
 		for (i = 0; i < ar->need_count; i++) {
 			n = &ar->needs[i];
-			if ((n->kind == NEED_NODE || n->kind == NEED_LIBRARY) && !haslibrary(&host->libcs[k], archivestring(ar, n->name)))
+			if ((n->kind == NEED_NODE || n->kind == NEED_LIBRARY) && !libchas(&host->libcs[k], archivestring(ar, n->name)))
 				readlibrary(host, k, archivestring(ar, n->name));
 		}
 }

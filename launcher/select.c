@@ -17,17 +17,6 @@ familyof(const char *name)
 }
 
 static int
-haslibrary(const struct libc *c, const char *soname)
-{
-	uint32_t i;
-
-	for (i = 0; i < c->library_count; i++)
-		if (strcmp(c->libraries[i], soname) == 0)
-			return 1;
-	return 0;
-}
-
-static int
 hasnode(const struct libc *c, const char *library, const char *name)
 {
 	uint32_t i;
@@ -83,7 +72,7 @@ judge(const struct archive *ar, const struct need *n, const struct host *host, c
 	case NEED_NODE:
 		return c && hasnode(c, name, value) ? MET : NODE_MISSING;
 	case NEED_LIBRARY:
-		return c && haslibrary(c, name) ? MET : LIBRARY_MISSING;
+		return c && libchas(c, name) ? MET : LIBRARY_MISSING;
 	case NEED_PYTHON:
 		return judgepython(py, name, n->number);
 	case NEED_PYTHON_NOT:
@@ -133,7 +122,7 @@ judgewith(struct verdict *v, const struct archive *ar, const struct slice *s, co
 		other |= why == OTHER_LIBC;
 		/* what another family, or a library that is not there, has not of nodes would only say the same again */
 		if (why == NODE_MISSING &&
-		    (other || (c && !haslibrary(c, archivestring(ar, n->name)) && needslibrary(ar, s, n->name))))
+		    (other || (c && !libchas(c, archivestring(ar, n->name)) && needslibrary(ar, s, n->name))))
 			continue;
 		if (why != MET && v->reason_count < MAX_REASONS)
 			v->reasons[v->reason_count++] = (struct reason){why, s->first_need + i};
