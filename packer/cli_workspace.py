@@ -129,6 +129,12 @@ def _absolute(spoken: Config) -> Config:
     return replace(spoken, **{**changed, "find_links": there})
 
 
+_TO_AGREE = (
+    "ask for releases whose wheels bring what is wanted (NAME==VERSION in requirements; packer lock --workspace), or "
+    "allow more in [libraries]"
+)
+
+
 class _Done:
     """What has been packed so far."""
 
@@ -199,7 +205,7 @@ class _Done:
     def _fail(self, name: str, error: str) -> None:
         from dataclasses import replace
 
-        self._outcomes[name] = replace(self._outcomes[name], error=error, hint="")
+        self._outcomes[name] = replace(self._outcomes[name], error=error, hint=_TO_AGREE)
 
     # What came of it
 
@@ -215,6 +221,7 @@ class _Done:
             _complain(problem)
         if self._problems:
             _complain("no archive was written: together they are not what [libraries] asks for")
+            _complain(f"hint: {_TO_AGREE}")
         written = [self._written[tool.name] for tool in self._said.tools if tool.name in self._written]
         shared = share.measure(written) if len(written) > 1 else None
         if self._options.json:

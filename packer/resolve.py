@@ -447,7 +447,7 @@ def _describe(name: str, files: Sequence[pipchild.File], target: Target) -> str:
         why = f": {yanked[-1].file['yanked']}" if yanked[-1].file["yanked"] else ""
         said.append(f"{yanked[-1].file['name']} was yanked{why} (=={yanked[-1].version} takes it nevertheless)")
     if later and not candidates:
-        said.append(f"{name} {later[0].version} was uploaded later")
+        said.append(f"{name} {later[0].version} was uploaded later than --as-of says")
     if elsewhere:
         newest = [one for one in elsewhere if one.version == elsewhere[-1].version]
         places = sorted({tag.platform for one in newest for tag in one.tags})
