@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from packer.model import Entry
 
+_MOST = 1 << 20
+"""Bytes of a file that says something of something else; real ones have some thousand."""
+
 _ABANDONED = 24 * 3600
 """Seconds after which nobody works on a temporary file any more."""
 
@@ -122,11 +125,37 @@ def _cannot_write(path: Path, error: OSError, option: str) -> PackError:
 
 def sha256(path: Path) -> bytes:
     """Give the digest of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        return sha256_of(stream)
+
+
+def sha256_of(stream: IO[bytes]) -> bytes:
+    """Give the digest of what is left of a file."""
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
     return digest.digest()
+
+
+def regular(path: Path) -> IO[bytes]:
+    """Open a file that anybody may have put there: no link, and nothing that lets its reader wait or has no end.
+
+    :raises OSError: if it is none, too.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(None, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def small(path: Path) -> bytes:
+    """Give the beginning of such a file, which is all of an honest one; of what cannot be read nothing."""
+    try:
+        with regular(path) as file:
+            return file.read(_MOST)
+    except OSError:
+        return b""
 
 
 def content(entry: Entry) -> bytes:

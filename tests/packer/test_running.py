@@ -125,6 +125,32 @@ def test_what_another_user_runs_is_hidden() -> None:
         os.close(writing)
 
 
+@pytest.mark.parametrize("name", ["tree/lib/python3.11/site-packages/dist-2.5.dist-info/METADATA", "about"])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "large"])
+def test_what_somebody_made_up_does_not_hinder(name: str, kind: str, tmp_path: Path) -> None:
+    """Anybody can name a view of his in a command line."""
+    place = view(tmp_path, "dist")
+    (place / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(place / name)
+    elif kind == "endless":
+        (place / name).symlink_to("/dev/zero")
+    else:
+        (place / name).touch()
+        os.truncate(place / name, 1 << 44)
+    with process(place / "tree/bin/python") as pid:
+        found = only(pid)
+    assert (found.view, found.version, found.store) == (VIEW, "", str(tmp_path))
+
+
+def test_a_command_line_without_end_names_nothing() -> None:
+    """A path is not that long, and all beginnings of such a line would fill the memory."""
+    names = [f"{number:032x}" for number in range(3000)]
+    found = list(running._used("/s" + "".join(f"/v1/views/{name}" for name in names)))
+    assert ("/s", names[0], "") in found
+    assert sum(len(base) for base, _, _ in found) < 500_000
+
+
 def test_no_proc(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(PackError, match="/proc is not mounted"):
