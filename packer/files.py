@@ -111,8 +111,10 @@ def refuse_unwritable(path: Path, *, option: str = "-o") -> None:
     :raises PackError: if :func:`replacing` could not write ``path``.
     """
     try:
-        if path.exists() and not path.is_file():  # above all not /dev/null
-            raise OSError(None, "it is a directory" if path.is_dir() else "it is a device or the like")
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode  # fails if it is a link that leads in a circle
+            if not stat.S_ISREG(mode):  # above all not /dev/null
+                raise OSError(None, "it is a directory" if stat.S_ISDIR(mode) else "it is a device or the like")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
