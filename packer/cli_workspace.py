@@ -69,14 +69,25 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
         twice = options.verify_reproducible
         return Request(path.parent.resolve(), tool.config, Path(), (), options.timeout, twice, relocking=relocking)
 
-    said = workspace.read(path, names, spoken, lambda tool: _check(request(tool)))
+    said = workspace.read(path, names, spoken, lambda tool: _check(request(tool)), _check_output)
     for tool in said.tools:
         tool.output.parent.mkdir(parents=True, exist_ok=True)
-        files.refuse_unwritable(tool.output, option="output")
     with files.working() as staged, progress.several(quiet=options.quiet) as bar:
         done = _Done(said, staged, options)
         done.pack([request(tool) for tool in said.tools], bar)
     return done.report()
+
+
+def _check_output(path: Path) -> None:
+    """Find out whether it can be written, or else the first directory that has to be made for it.
+
+    :raises PackError: naming it.
+    """
+    from packer import files
+
+    while not os.path.lexists(path.parent):
+        path = path.parent
+    files.refuse_unwritable(path, option="output")
 
 
 def _check(request: Request) -> None:

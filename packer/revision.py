@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packer.files import sha256
+from packer import files, process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 _STRANGERS = ("not a git repository", "Needed a single revision", "unknown revision")
 """What git says of a directory that it does not keep, or not yet."""
 
-_GUARDS = ("--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
-"""An empty monitor is none; git before 2.36 would run a program called false."""
+_GUARDS = (
+    "-c", "core.fsmonitor=", "-c", "core.useReplaceRefs=false", "-c", "core.attributesFile=/dev/null",
+)  # fmt: skip
+"""An empty monitor is none; git before 2.36 would run a program called false. Hooks, pagers and aliases need none: what
+is asked here writes nothing, not even the index, and is asked by git's own words.
+"""
 
-_ENVIRONMENT = {"LC_ALL": "C", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
-"""What a partial clone lacks is not fetched: the configuration says by which program."""
+_ENVIRONMENT = {
+    "LC_ALL": "C", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_ATTR_NOSYSTEM": "1",
+}  # fmt: skip
+"""What a partial clone lacks is not fetched: the configuration says by which program. What ``git replace`` shows in the
+place of a commit or a tree is not what its id means; the configuration may say otherwise, so it is overruled above.
+Grafts change parents alone, which nobody asks for.
+"""
+
+_PATIENCE = 300.0
+"""Seconds for one answer: a repository can have git wait for ever, but a million files on a slow disk take minutes."""
 
 _POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {size}\n"
 """What a commit has in the place of a file that Git LFS keeps."""
@@ -85,20 +97,37 @@ def _git(directory: Path, *words: str, told: str = "") -> str:
     # hooks have variables of their repository; nobody's index is to be written to
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | _ENVIRONMENT
     command = ["git", *_GUARDS, "-C", str(directory), *words]
+    status, answer, lament = _run(command, environment, os.fsencode(told))
+    said = os.fsdecode(lament).strip()
+    if status and any(words in said for words in _STRANGERS):
+        raise _GitError
+    if "safe.directory" in said:  # what git says to be done stands last
+        raise _GitError(f"it belongs to another user; if you trust it: {said.splitlines()[-1].strip()}")
+    if status:
+        raise _GitError(said.splitlines()[0] if said else f"git ended with status {status}")
+    return os.fsdecode(answer)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], told: bytes) -> tuple[int, bytes, bytes]:
+    """Give a command's status and what it said; neither it nor what it started outlives its time, or Ctrl-C."""
+    pipe = subprocess.PIPE
     try:
-        done = subprocess.run(command, env=environment, input=os.fsencode(told), capture_output=True, check=False)
+        child = subprocess.Popen(
+            command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )  # fmt: skip
     except FileNotFoundError:
         raise _GitError from None
     except OSError as error:
         raise _GitError(f"git: {error.strerror}") from None
-    said = os.fsdecode(done.stderr).strip()
-    if done.returncode and any(words in said for words in _STRANGERS):
-        raise _GitError
-    if "safe.directory" in said:  # what git says to be done stands last
-        raise _GitError(f"it belongs to another user; if you trust it: {said.splitlines()[-1].strip()}")
-    if done.returncode:
-        raise _GitError(said.splitlines()[0] if said else f"git ended with status {done.returncode}")
-    return os.fsdecode(done.stdout)
+    with child:
+        try:
+            answer, lament = child.communicate(told, _PATIENCE)
+        except BaseException as error:
+            process.kill_group(child)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise _GitError("git does not answer") from None
+            raise
+    return child.returncode, answer, lament
 
 
 def _commit(directory: Path) -> tuple[Path, str]:
@@ -145,15 +174,25 @@ def _changed(top: Path, written: Callable[[Path], bool]) -> bool:
     if not all(written(top / path) for path in (*(one.path for one in index ^ commit), *others)):
         return True
     modes = _git(top, "config", "--type=bool", "--default=true", "core.fileMode") == "true\n"
-    told = "".join(f"{one.path}\0" for one in index)
-    attributes = _lines(top, "check-attr", "--stdin", "eol", told=told)
-    crlf = {path for path, value in zip(attributes[::3], attributes[2::3], strict=True) if value == "crlf"}
+    crlf = _with_crlf(top, [one.path for one in index])
     return not all(
         written(top / one.path)
         or (one.path in absent and not os.path.lexists(top / one.path))
         or _is_there(top / one.path, one, written, modes=modes, crlf=one.path in crlf)
         for one in index
     )
+
+
+def _with_crlf(top: Path, paths: Iterable[str]) -> set[str]:
+    """Give those which have other line ends than the commit, as attributes in the commit say.
+
+    What is beside it may not say so; where git cannot be kept from listening to that, none has.
+    """
+    untracked = top / _git(top, "rev-parse", "--git-path", "info/attributes").removesuffix("\n")
+    if os.path.lexists(untracked) and untracked.lstat().st_size:
+        return set()
+    said = _lines(top, "check-attr", "--cached", "--stdin", "eol", told="".join(f"{path}\0" for path in paths))
+    return {path for path, value in zip(said[::3], said[2::3], strict=True) if value == "crlf"}
 
 
 def _is_there(path: Path, entry: _Entry, written: Callable[[Path], bool], *, modes: bool, crlf: bool) -> bool:
@@ -165,16 +204,19 @@ def _is_there(path: Path, entry: _Entry, written: Callable[[Path], bool], *, mod
     if entry.mode == _SUBMODULE:
         return _is_submodule(path, entry.digest, written)
     try:
-        found = path.lstat()
         if entry.mode == _LINK:
-            return stat.S_ISLNK(found.st_mode) and entry.is_for([os.fsencode(os.readlink(path))], found.st_size)
-        if not stat.S_ISREG(found.st_mode) or (modes and bool(found.st_mode & 0o100) != bool(int(entry.mode, 8) & 1)):
-            return False
-        with path.open("rb") as file:
+            target = os.fsencode(os.readlink(path))
+            return entry.is_for([target], len(target))
+        with files.regular(path) as file:
+            found = os.fstat(file.fileno())
+            if modes and bool(found.st_mode & 0o100) != bool(int(entry.mode, 8) & 1):
+                return False
             if entry.is_for(iter(lambda: file.read(1 << 20), b""), found.st_size):
                 return True
-        text = path.read_bytes().replace(b"\r\n", b"\n") if crlf else b""
-        pointer = _POINTER.format(digest=sha256(path).hex(), size=found.st_size).encode()
+            file.seek(0)
+            pointer = _POINTER.format(digest=files.sha256_of(file).hex(), size=found.st_size).encode()
+            file.seek(0)
+            text = file.read().replace(b"\r\n", b"\n") if crlf else b""
     except OSError:  # it is not there, or nobody may read it
         return False
     return entry.is_for([pointer], len(pointer)) or (crlf and entry.is_for([text], len(text)))
