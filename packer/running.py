@@ -176,6 +176,10 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def _place(one: Process) -> str:
+    return f"{one.store}/v1/views/{one.view}" if one.view else one.store
+
+
 def unseen(hidden: int) -> str:
     """Say why some processes may be missing in what was found."""
     said = "1 process was" if hidden == 1 else f"{hidden} processes were"
@@ -192,10 +196,7 @@ def as_json(found: Running) -> dict[str, Any]:
 def table(found: Running) -> str:
     """Say it to people."""
     head = ("PID", "TOOL", "VERSION", "ARCHIVE", "SLICE", "VIEW")
-    rows = [
-        (str(one.pid), one.tool, one.version, one.archive[:12], one.slice, f"{one.store}/v1/views/{one.view}")
-        for one in found.processes
-    ]
+    rows = [(str(one.pid), one.tool, one.version, one.archive[:12], one.slice, _place(one)) for one in found.processes]
     cells = [[native.printable(cell) or "-" for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return "\n".join(
