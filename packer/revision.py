@@ -8,6 +8,7 @@ are compared here. That finds changes, too, that the index was told to overlook.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 from dataclasses import dataclass
@@ -68,10 +69,14 @@ class _Entry:
 
     def is_for(self, content: Iterable[bytes], size: int) -> bool:
         """Tell whether it is what git makes of a file with that content."""
-        digest = hashlib.new("sha1" if len(self.digest) == 40 else "sha256", b"blob %d\0" % size)
-        for block in content:
-            digest.update(block)
-        return digest.hexdigest() == self.digest
+        return _is_name_of(self.digest, "blob", content, size)
+
+
+def _is_name_of(name: str, kind: str, content: Iterable[bytes], size: int) -> bool:
+    digest = hashlib.new("sha1" if len(name) == 40 else "sha256", f"{kind} {size}\0".encode())
+    for block in content:
+        digest.update(block)
+    return digest.hexdigest() == name
 
 
 def of(path: Path, outputs: Collection[Path]) -> tuple[Revision | None, str]:
@@ -84,7 +89,7 @@ def of(path: Path, outputs: Collection[Path]) -> tuple[Revision | None, str]:
     try:
         top, commit = _commit(directory)
         _git(directory, "rev-parse", "--verify", f"HEAD:{below}")  # it may lie in somebody's repository by chance
-        return Revision(commit, _changed(top, _written_by(outputs))), ""
+        return Revision(commit, _changed(top, commit, _written_by(outputs))), ""
     except _GitError as error:
         return None, f"no revision of {path} is stated: {error}" if error.args else ""
 
@@ -154,7 +159,37 @@ def _written_by(outputs: Collection[Path]) -> Callable[[Path], bool]:
     return written
 
 
-def _changed(top: Path, written: Callable[[Path], bool]) -> bool:
+def _objects(top: Path, names: Sequence[str]) -> list[bytes]:
+    """Give what commits or trees have in them, and make sure of their names, as git does not always."""
+    said = io.BytesIO(os.fsencode(_git(top, "cat-file", "--batch", told="".join(f"{name}\n" for name in names))))
+    found = []
+    for name in names:
+        _, kind, *size = said.readline().decode().split()
+        content = said.read(int(size[0]) if size else 0)
+        said.readline()
+        if not _is_name_of(name, kind, [content], len(content)):
+            raise _GitError(f"object {name} is not what its name says")
+        found.append(content)
+    return found
+
+
+def _committed(top: Path, commit: str) -> set[_Entry]:
+    """Give the files of a commit, by what is in it: git may know it from elsewhere."""
+    (content,) = _objects(top, [commit])
+    root = content.partition(b"\n")[0].removeprefix(b"tree ").decode()
+    trees, entries = [root], set()
+    for line in _lines(top, "ls-tree", "-r", "-t", "--full-tree", root):
+        said, _, path = line.partition("\t")
+        mode, kind, digest = said.split()
+        if kind == "tree":
+            trees.append(digest)
+        else:
+            entries.add(_Entry(path, mode, digest))
+    _objects(top, trees)
+    return entries
+
+
+def _changed(top: Path, commit: str, written: Callable[[Path], bool]) -> bool:
     """Tell whether a work tree has other files than its commit, whatever its index is told to overlook.
 
     All of it counts, since a project may take files of another; what is ignored does not.
@@ -165,13 +200,8 @@ def _changed(top: Path, written: Callable[[Path], bool]) -> bool:
         tag, mode, digest, _ = said.split()
         index.add(_Entry(path, mode, digest))
         absent |= {path} if tag == "S" else set()  # what a sparse checkout leaves out
-    commit = set()
-    for line in _lines(top, "ls-tree", "-r", "--full-tree", "HEAD"):
-        said, _, path = line.partition("\t")
-        mode, _, digest = said.split()
-        commit.add(_Entry(path, mode, digest))
     others = _lines(top, "ls-files", "--others", "--exclude-standard")
-    if not all(written(top / path) for path in (*(one.path for one in index ^ commit), *others)):
+    if not all(written(top / path) for path in (*(one.path for one in index ^ _committed(top, commit)), *others)):
         return True
     modes = _git(top, "config", "--type=bool", "--default=true", "core.fileMode") == "true\n"
     crlf = _with_crlf(top, [one.path for one in index])
@@ -231,7 +261,7 @@ def _is_submodule(path: Path, commit: str, written: Callable[[Path], bool]) -> b
             return not any(path.iterdir())
         top, found = _commit(path)
         itself = top.samefile(path)  # its configuration may name another, even the one that it is in
-        return itself and found == commit and not _changed(path, written)
+        return itself and found == commit and not _changed(path, found, written)
     except OSError:  # nobody may read it
         return False
     except _GitError as error:

@@ -141,6 +141,26 @@ def test_what_stands_in_for_an_object_is_not_the_revision(object_: str, setting:
     assert revision.of(repository, []) == (Revision(first, True), "")
 
 
+@pytest.mark.parametrize("forged", ["HEAD^{tree}", "HEAD:project"])
+def test_an_object_that_bears_the_name_of_another_is_not_the_revision(forged: str, repository: Path) -> None:
+    """Git computes the names of some that it reads, and not of trees below others."""
+
+    def place() -> Path:
+        name = git(repository, "rev-parse", forged)
+        return repository / ".git/objects" / name[:2] / name[2:]
+
+    first, true = git(repository, "rev-parse", "HEAD"), place()
+    (repository / "project/app.py").write_text("2")
+    commit(repository)
+    true.chmod(0o644)
+    true.write_bytes(place().read_bytes())
+    (repository / ".git" / git(repository, "symbolic-ref", "HEAD")).write_text(f"{first}\n")
+    found, unknown = revision.of(repository, [])
+    assert found is None
+    assert unknown.startswith(f"no revision of {repository} is stated: ")
+    assert true.parent.name + true.name in unknown
+
+
 def test_a_linked_work_tree(repository: Path, tmp_path: Path) -> None:
     git(repository, "worktree", "add", "-q", str(tmp_path / "linked"))
     linked = tmp_path / "linked"
