@@ -138,9 +138,8 @@ def for_each(
         as_of=requests.as_of,
     )
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures = [pool.submit(work, target, builder, run) for target in targets]
         try:
-            return _collect(futures)
+            return _collect([pool.submit(work, target, builder, run) for target in targets])
         except BaseException:  # Ctrl-C above all: the children must end before the pool's threads can
             stop.set()
             pool.shutdown(cancel_futures=True)
