@@ -11,6 +11,7 @@ import functools
 import hashlib
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,12 @@ class Shelf:
             shared = reach in (self._anywhere, self._alike(target))
             if shared or (tag == target.python.tag and reach == self._own(target)):
                 for wheel in place.glob("*.whl"):
-                    if serves(wheel.name, target) and self._is_let_pass(wheel, target):
+                    fits = serves(wheel.name, target) and (reach != self._anywhere or is_pure(wheel))
+                    if fits and self._is_let_pass(wheel, target):
                         return wheel
         return None
 
-    def place(self, digest: str, wheel: str, target: Target, *, tag: str, falls_back: bool) -> Path:
+    def place(self, digest: str, wheel: Path, target: Target, *, tag: str, falls_back: bool) -> Path:
         """Tell where a wheel belongs.
 
         :param tag: of the Python that it was built for.
@@ -65,7 +67,7 @@ class Shelf:
         if is_pure(wheel):
             reach = self._own(target) if falls_back else self._anywhere
         else:
-            several = all(one.abi in ("abi3", "none") for one in parse_wheel_filename(wheel)[3])
+            several = all(one.abi in ("abi3", "none") for one in parse_wheel_filename(wheel.name)[3])
             reach = self._alike(target) if several else self._own(target)
         return self._directory / digest / f"{tag}+{reach}"
 
@@ -99,8 +101,7 @@ class Shelf:
         distribution, _, _, tags = parse_wheel_filename(wheel.name)
         if distribution in self._building.accept or not tags.isdisjoint(wheel_tags(target)):
             return True
-        with zipfile.ZipFile(wheel) as archive:
-            return not repair.native_files(archive)
+        return not _native_files(wheel)
 
 
 def interpreters(building: Building) -> tuple[Interpreter, ...]:
@@ -130,9 +131,18 @@ def _named(building: Building) -> tuple[Interpreter, ...]:
     return tuple(one for _, one in found if one)
 
 
-def is_pure(wheel: str) -> bool:
-    """Tell whether a wheel has nothing of one ABI or platform."""
-    return all(tag.abi == "none" and tag.platform == "any" for tag in parse_wheel_filename(wheel)[3])
+def is_pure(wheel: Path) -> bool:
+    """Tell whether a wheel has nothing of one ABI or platform, whatever its name says."""
+    tags = parse_wheel_filename(wheel.name)[3]
+    return all(tag.abi == "none" and tag.platform == "any" for tag in tags) and not _native_files(wheel)
+
+
+def _native_files(wheel: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return repair.native_files(archive)
+    except (zipfile.BadZipFile, zlib.error):  # whoever installs it says what is wrong
+        return []
 
 
 def serves(wheel: str, target: Target) -> bool:

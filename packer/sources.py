@@ -151,7 +151,7 @@ class Builder:
             wheel = self._shelf.find(digest, target) or self._build_and_keep(
                 source, digest, target, self._who(source, target)
             )
-            if not built.is_pure(wheel.name):
+            if not built.is_pure(wheel):
                 self._native.add(digest)
         return wheel
 
@@ -197,7 +197,7 @@ class Builder:
             except PackError as error:
                 shared = error
             self._shared[project] = shared
-        if isinstance(shared, Path) and built.serves(shared.name, target) and built.is_pure(shared.name):
+        if isinstance(shared, Path) and built.serves(shared.name, target) and built.is_pure(shared):
             return shared
         try:
             builder = self._who(project, target)
@@ -230,14 +230,14 @@ class Builder:
             wheel = self._build(source, target, builder, compiler, work)
             if source.is_dir() and worktree.digest(source) != digest:
                 raise _ChangedError(source)
-            if probing and not built.is_pure(wheel.name):
+            if probing and not built.is_pure(wheel):
                 return keep(wheel, self._cache)
             builder = builder if _says_linux(wheel.name) else _as_for(builder, target)
             if not probing:
                 _check_fits(wheel, target, builder)
             tag = builder.tag if probing else target.python.tag
             falls_back = not probing and worktree.looks_native(source)
-            place = self._shelf.place(digest, wheel.name, target, tag=tag, falls_back=falls_back)
+            place = self._shelf.place(digest, wheel, target, tag=tag, falls_back=falls_back)
             publish(work / "wheel", place)
         return _only_wheel(place)
 

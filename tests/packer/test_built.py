@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import index
+from support import compiled, index
 from support.skips import skip_optional
 
-from packer import facts, pythons, sources, worktree
+from packer import facts, pythons, repair, sources, worktree
 from packer.errors import PackError
 from packer.model import Platform, Target
 from packer.targets import running_target
 from packer.toolchain import Building
 
 RUNNING = running_target()
+
+ANSWER = "int answer(void) { return 42; }"
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +105,51 @@ def test_a_pure_wheel_of_what_might_have_native_code_serves_only_its_own_python(
 def test_any_other_pure_wheel_serves_all(bench: Bench, tmp_path: Path, shape: str) -> None:
     source = shaped(shape, index.project(tmp_path / "project", "app"))
     far = Target(facts.pythons()["cp39"].abi, Platform("musl", (1, 1), "aarch64"))
-    assert bench.build(source, target=far if shape == "project" else RUNNING) == bench.build(source, target=far)
+    first = far if shape == "project" else RUNNING  # it takes no interpreter of cp39
+    wheel = bench.build(source, target=first)
+    for target in (RUNNING, far, another_here()):
+        assert bench.build(source, target=target) == wheel
     assert bench.count == 1
+
+
+class TestPureByNameOnly:
+    """A wheel that is called ``py3-none-any`` and has native code in it."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        library = compiled.shared_library(tmp_path, "plain", ANSWER, f"{RUNNING.platform.arch}-linux-gnu.2.17")
+        project = index.project(tmp_path / "project", "app")
+        backend = (project / "backend.py").read_text()
+        (project / "payload").write_bytes(library.read_bytes())
+        adds = "files = dict(FILES)\n    files['app_data/plain.so'] = open('payload', 'rb').read()"
+        (project / "backend.py").write_text(backend.replace("files = dict(FILES)", adds))
+        return project
+
+    def test_is_built_for_each_platform(self, bench: Bench, project: Path) -> None:
+        other = another_here()
+        wheel = bench.build(project, target=other)
+        assert wheel.name.startswith("app-1.0-py2.py3-none-")
+        assert not wheel.name.endswith("-any.whl")
+        assert bench.build(project, target=RUNNING) == wheel  # no Python has a say
+        assert {place.parent.name for place in bench.cache.glob("built/*/*/*.whl")} == {wheel.parent.name}
+
+    @pytest.mark.parametrize("first", ["another", "running"])
+    def test_is_no_wheel_of_another_machine(self, bench: Bench, project: Path, first: str) -> None:
+        other = another_here()
+        bench.build(project, target=other if first == "another" else RUNNING)
+        arch = "aarch64" if RUNNING.platform.arch == "x86_64" else "x86_64"
+        far = Target(other.python, replace(RUNNING.platform, arch=arch))
+        with pytest.raises(PackError, match=r"app_data/plain\.so"):
+            bench.build(project, target=far)
+
+    def test_that_a_cache_has_for_all_serves_none(
+        self, bench: Bench, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = another_here()
+        with monkeypatch.context() as patched:
+            patched.setattr(repair, "native_files", lambda archive: [])
+            assert bench.build(project, target=other).name.endswith("-any.whl")
+        assert not bench.build(project, target=other).name.endswith("-any.whl")
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["pure", "native"])
