@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packer import revision
 from packer.files import sha256
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 _GENERATED = re.compile(r"__pycache__|\.(mypy|pytest|ruff|hypothesis)(_cache)?|\.(tox|nox|venv|hg|svn)|.*\.egg-info")
 """Names of what tools leave."""
 
-_TOP = {"build", "dist", "_skbuild", ".eggs"}
+_TOP = {"_skbuild", ".eggs"}
 """Likewise, but only in the project's own directory."""
+
+_MADE = re.compile(r"lib(\..*)?|(bdist|temp)\..*|(cp|pp)\d+(-.*)?|scripts-.*|\.gitignore|.*\.(whl|tar\.gz)")
+"""Names of what tools make in these directories, which may as well be somebody's:"""
+
+_TOP_MADE = {"build", "dist"}
 
 _MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
 """Files in directories that can be made again: virtual environments, and what cargo compiles."""
-
-_GIT = ("HEAD", "packed-refs", "refs", "shallow")
-"""What of a repository says which version it is: back ends ask git for it."""
 
 _NATIVE = re.compile(
     r"ext_modules|cffi_modules|ext_package|Extension\(|rust_extensions"
@@ -41,8 +44,8 @@ _MAGIC = b"\x89fatpar\n"
 
 
 def digest(project: Path) -> str:
-    """Give a digest of every file that a build may read, by path, mode and content."""
-    found = hashlib.sha256(b"project")
+    """Give a digest of every file that a build may read, by path, mode and content; and of what git says of them."""
+    found = hashlib.sha256(f"project\0{revision.state(project)}\0".encode("utf-8", "surrogateescape"))
     for name, path in _files(project):
         status = path.lstat()
         said = os.readlink(path) if stat.S_ISLNK(status.st_mode) else sha256(path).hex()
@@ -54,9 +57,8 @@ def copy(project: Path, into: Path) -> Path:
     """Copy what a build may read; a repository is linked."""
     into.mkdir()
     for name, path in _files(project):
-        if name.parts[0] != ".git":
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, into / name, follow_symlinks=False)
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, into / name, follow_symlinks=False)
     if (project / ".git").exists():
         (into / ".git").symlink_to((project / ".git").resolve())
     return into
@@ -119,11 +121,6 @@ def _files(project: Path) -> Iterator[tuple[Path, Path]]:
     what it leads to.
     """
     yield from _below(project, Path(), (project.resolve(),))
-    git = project / ".git"
-    found = [git] if git.is_file() else []
-    for name in _GIT:
-        found += sorted(path for path in [git / name, *(git / name).rglob("*")] if path.is_file())
-    yield from ((path.relative_to(project), path) for path in found)
 
 
 def _below(directory: Path, name: Path, roots: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
@@ -145,10 +142,25 @@ def _below(directory: Path, name: Path, roots: tuple[Path, ...]) -> Iterator[tup
         if is_link and not (leads_out and (place.is_dir() or place.is_file())):
             yield name / path.name, path
         elif place.is_dir():
-            if not (top and path.name in _TOP) and not any((place / mark).exists() for mark in _MARKS):
+            left = top and (path.name in _TOP or (path.name in _TOP_MADE and _is_made(path)))
+            if not left and not any((place / mark).exists() for mark in _MARKS):
                 yield from _below(place, name / path.name, (*roots, place) if leads_out else roots)
         elif place.is_file() and not _is_packed(place):
             yield name / path.name, place
+
+
+def _is_made(directory: Path) -> bool:
+    """Tell whether a directory of a project is what tools left, not sources: git keeps the project, but nothing of it.
+
+    Without git, its names tell.
+    """
+    tracked = revision.tracked(directory.parent)
+    if tracked:
+        return not any((name + "/").startswith(f"{directory.name}/") for name in tracked)
+    try:
+        return all(_MADE.fullmatch(path.name) or _is_packed(path) for path in directory.iterdir())
+    except OSError:  # nor can a build read it
+        return True
 
 
 def _is_packed(path: Path) -> bool:

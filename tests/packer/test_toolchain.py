@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import compiled, index
+from support import compiled, index, repositories
 from support.hosts import require_host
+from support.repositories import git
 
 from packer import container, facts, pythons, sources, toolchain, worktree
 from packer.elfread import read
@@ -249,12 +250,13 @@ class TestWorktree:
         (project / "src/build").mkdir(parents=True)
         (project / "up").symlink_to("..")  # to which much else belongs
         seen.add(worktree.digest(project))
-        (project / ".git").mkdir()
+        git(project, "init", "-q")
         changes: list[Callable[[], object]] = [
             lambda: (project / "src/build/a.py").write_text("a"),
             lambda: (project / "mod.c").chmod(0o755),
             lambda: (project / "link").symlink_to("mod.c"),
-            lambda: (project / ".git/HEAD").write_text("ref: refs/heads/main"),
+            lambda: git(project, "add", "mod.c"),
+            lambda: git(project, "commit", "-q", "-m", "x"),
         ]
         for change in changes:
             change()
@@ -270,6 +272,59 @@ class TestWorktree:
             "src",
             "up",
         ]
+
+    @pytest.mark.parametrize("kind", ["itself", "below", "linked", "submodule"])
+    def test_what_git_says_of_it_counts(self, tmp_path: Path, kind: str) -> None:
+        repository = repositories.make(tmp_path / "repository")
+        project = repository / "project" if kind == "below" else repository
+        if kind == "linked":
+            project = tmp_path / "linked"
+            git(repository, "worktree", "add", "-q", str(project))
+        elif kind == "submodule":
+            git(tmp_path, "init", "-q", "outer")
+            git(tmp_path / "outer", "submodule", "add", "-q", str(repository), "inner")
+            project = tmp_path / "outer/inner"
+        seen = {worktree.digest(project)}
+        for words in (
+            ("tag", "v1.0"),
+            ("commit", "-q", "--allow-empty", "-m", "x"),
+            ("pack-refs", "--all"),
+            ("rm", "-q", "--cached", "app.py" if kind == "below" else "project/app.py"),
+            ("switch", "-q", "-c", "other"),
+        ):
+            git(project, *words)
+            assert (worktree.digest(project) in seen) == (words[0] == "pack-refs")
+            seen.add(worktree.digest(project))
+
+    def test_how_deep_a_clone_is_counts(self, tmp_path: Path) -> None:
+        repository = repositories.make(tmp_path / "repository")
+        for _ in range(2):
+            git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+        git(tmp_path, "clone", "-q", "--depth=1", f"file://{repository}", "clone")
+        first = worktree.digest(tmp_path / "clone")
+        git(tmp_path / "clone", "fetch", "-q", "--depth=2")
+        assert worktree.digest(tmp_path / "clone") != first
+
+    @pytest.mark.parametrize("name", ["build", "dist"])
+    def test_sources_may_be_called_as_what_tools_make(self, tmp_path: Path, name: str) -> None:
+        project = index.project(tmp_path / "project", "app")
+        first = worktree.digest(project)
+        (project / name / "lib.linux-x86_64-cpython-311").mkdir(parents=True)
+        (project / name / "lib.linux-x86_64-cpython-311/app.py").write_text("")
+        (project / name / "app-1.0.tar.gz").write_text("")
+        assert worktree.digest(project) == first
+        (project / name / "app.py").write_text("1")
+        assert worktree.digest(project) != first
+        git(project, "init", "-q")
+        git(project, "add", "pyproject.toml")
+        kept = worktree.digest(project)
+        (project / name / "app.py").write_text("2")
+        assert worktree.digest(project) == kept  # git has others only
+        git(project, "add", "-f", f"{name}/app.py")
+        kept = worktree.digest(project)
+        (project / name / "app.py").write_text("3")
+        assert worktree.digest(project) != kept
+        assert (worktree.copy(project, tmp_path / "copy") / name / "app.py").read_text() == "3"
 
     def test_where_a_link_leads_out_of_it_is_what_is_there(self, tmp_path: Path) -> None:
         project = index.project(tmp_path / "project", "app")
