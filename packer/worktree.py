@@ -14,7 +14,8 @@ from packer import revision
 from packer.files import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import IO
 
 _GENERATED = re.compile(r"__pycache__|\.(mypy|pytest|ruff|hypothesis)(_cache)?|\.(tox|nox|venv|hg|svn)|.*\.egg-info")
 """Names of what tools leave."""
@@ -36,6 +37,12 @@ _NATIVE = re.compile(
 )
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _NATIVE_BUILD_FILES = ("meson.build", "CMakeLists.txt", "Cargo.toml")
+_LIMIT = 1 << 20
+"""Bytes that are read of such a file."""
+
+_UNREAD = "ext_modules"
+"""What counts as said by one that is not read."""
+
 _COMPILED = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".rs", ".f", ".f90")
 """Suffixes of sources that are compiled."""
 
@@ -84,22 +91,43 @@ def _contents(source: Path) -> dict[str, str]:
     """
     if source.is_dir():
         return {str(name): _text(path) if str(name) in _BUILD_FILES else "" for name, path in _files(source)}
+    found: dict[str, str] = {}
+    try:
+        for path, content in _members(source):
+            found[_below_top(path)] = content
+    except Exception:  # of what is no good archive; whoever builds it says what is wrong
+        found[_BUILD_FILES[0]] = _UNREAD
+    return found
+
+
+def _members(source: Path) -> Iterator[tuple[str, str]]:
+    """Give the members of a source distribution with the text of those that say how to build."""
     import tarfile
     import zipfile
 
-    found: dict[str, bytes] = {}
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as zipped:
-            for path in zipped.namelist():
-                name = _below_top(path)
-                found[name] = zipped.read(path) if name in _BUILD_FILES else b""
+            for item in zipped.infolist():
+                yield item.filename, _said(item.filename, item.file_size, lambda item=item: zipped.open(item))
     elif tarfile.is_tarfile(source):
         with tarfile.open(source) as archive:
             for member in archive:
-                name = _below_top(member.name)
-                stream = archive.extractfile(member) if name in _BUILD_FILES else None
-                found[name] = stream.read() if stream else b""
-    return {name: content.decode("utf-8", "replace") for name, content in found.items()}
+                size = member.size if member.isreg() else None
+                yield member.name, _said(member.name, size, lambda member=member: archive.extractfile(member))
+
+
+def _said(path: str, size: int | None, opened: Callable[[], IO[bytes] | None]) -> str:
+    """Give the text of a member that says how to build.
+
+    :param size: none if it is no file, which somebody else may have the content of.
+    """
+    if _below_top(path) not in _BUILD_FILES:
+        return ""
+    stream = opened() if size is not None and size <= _LIMIT else None
+    if stream is None:
+        return _UNREAD
+    with stream:
+        return stream.read(_LIMIT).decode("utf-8", "replace")
 
 
 def _below_top(path: str) -> str:
@@ -109,7 +137,8 @@ def _below_top(path: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        with path.open("rb") as file:
+            return file.read(_LIMIT).decode("utf-8", "replace") if path.stat().st_size <= _LIMIT else _UNREAD
     except OSError:
         return ""
 

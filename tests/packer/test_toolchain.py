@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import sys
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
@@ -325,6 +327,28 @@ class TestWorktree:
         (project / name / "app.py").write_text("3")
         assert worktree.digest(project) != kept
         assert (worktree.copy(project, tmp_path / "copy") / name / "app.py").read_text() == "3"
+
+    @pytest.mark.parametrize("kind", ["dangling", "loop", "large", "directory", "cut", "broken", "encrypted"])
+    def test_a_source_distribution_that_cannot_be_read_might_have_native_code(self, tmp_path: Path, kind: str) -> None:
+        path, item = tmp_path / "app-1.0.tar.gz", tarfile.TarInfo("app-1.0/setup.py")
+        content = b"setup()\n" + bytes(2 << 20 if kind == "large" else 0)
+        if kind in ("dangling", "loop"):
+            item.type, item.linkname = tarfile.LNKTYPE, item.name if kind == "loop" else "app-1.0/nowhere.py"
+        elif kind == "directory":
+            item.type = tarfile.DIRTYPE
+        item.size = len(content) if item.isreg() else 0
+        with tarfile.open(path, "w:gz") as archive:
+            archive.addfile(item, io.BytesIO(content))
+        if kind == "cut":
+            path.write_bytes(path.read_bytes()[:-20])
+        elif kind in ("broken", "encrypted"):
+            with zipfile.ZipFile(path, "w") as zipped:
+                zipped.writestr("app-1.0/setup.py", content)
+            whole = path.read_bytes()
+            encrypted = whole.replace(b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\x01")
+            path.write_bytes(whole.replace(b"PK\x03\x04", b"PK\x03\x05") if kind == "broken" else encrypted)
+        assert worktree.looks_native(path)
+        assert not worktree.is_meson(path)
 
     def test_where_a_link_leads_out_of_it_is_what_is_there(self, tmp_path: Path) -> None:
         project = index.project(tmp_path / "project", "app")
