@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -108,12 +109,12 @@ def _members(source: Path) -> Iterator[tuple[str, str]]:
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as zipped:
             for item in zipped.infolist():
-                yield item.filename, _said(item.filename, item.file_size, lambda item=item: zipped.open(item))
+                yield item.filename, _said(item.filename, item.file_size, functools.partial(zipped.open, item))
     elif tarfile.is_tarfile(source):
         with tarfile.open(source) as archive:
             for member in archive:
                 size = member.size if member.isreg() else None
-                yield member.name, _said(member.name, size, lambda member=member: archive.extractfile(member))
+                yield member.name, _said(member.name, size, functools.partial(archive.extractfile, member))
 
 
 def _said(path: str, size: int | None, opened: Callable[[], IO[bytes] | None]) -> str:
