@@ -2,7 +2,10 @@
 
 ``built/DIGEST/TAG+REACH/WHEEL``. The tag is that of the Python that a wheel was built for; its reach says what else has
 to be the same for it to serve again: of a pure wheel the circumstances of the build, of one for several Pythons the
-platform and the compiler, too, and of any other the interpreter besides.
+platform and the compilers (Rust's, too), and of any other the interpreter besides.
+
+What does not count: what an index, or a file that is named by its address, got since, as a newer build requirement; and
+headers, libraries and programs of this machine, as those that come along (graft.py). Removing ``built`` makes all anew.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
 
-from packer import container, environment, pinned, pythons, repair, toolchain
+from packer import container, environment, pinned, pythons, repair, rust, toolchain
 from packer.errors import PackError
 from packer.targets import wheel_tags
 
@@ -36,7 +39,7 @@ class Shelf:
         """Look into ``cache``; the other parameters are those of :class:`~packer.sources.Builder`."""
         self._directory = cache / "built"
         self._building = building
-        said = [environment.digest(), *pinned.settings(), *index_options, as_of]
+        said = [environment.digest(), *pinned.settings(), *pinned.named(index_options), *index_options, as_of]
         self._circumstances = _short("\0".join(said))
 
     def known(self, target: Target) -> dict[str, Path]:
@@ -75,6 +78,10 @@ class Shelf:
     def _anywhere(self) -> str:
         return f"any+{self._circumstances}"
 
+    @functools.cached_property
+    def _rust(self) -> str:
+        return _short(rust.versions())
+
     @functools.cache  # noqa: B019 - one lives as long as a packing
     def _alike(self, target: Target) -> str:
         if self._building.image:
@@ -84,6 +91,7 @@ class Shelf:
                 compiler = toolchain.choose(target, self._building.cc).key
             except PackError:  # told when something is to be built
                 compiler = "none"
+            compiler = f"{compiler}-{self._rust}"
         return f"{target.platform.name}+{compiler}+{self._circumstances}"
 
     @functools.cache  # noqa: B019

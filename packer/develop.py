@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,6 @@ if TYPE_CHECKING:
     from packer.model import Target
     from packer.pack import Job
     from packer.progress import Progress
-
-
-_OPTION = re.compile(r"^(-\w|--[\w-]+|)[ =]*(.*)$")
-"""A line of a file of requirements: an option, or none, and what comes behind it."""
 
 
 def choose(asked: Sequence[Target], word: str | None) -> Target:
@@ -104,6 +99,7 @@ def _said(job: Job, config: Config) -> Iterator[str]:
     yield toolchain.choose(job.targets[0], "host" if job.building.image else job.building.cc).key
     yield environment.digest()
     yield from pinned.settings()
+    yield from pinned.named()
     yield job.lock_digest
 
 
@@ -112,8 +108,8 @@ def _files(job: Job, config: Config) -> Iterator[str]:
     for source, place in job.include:
         yield from (f"{one.path} {one.kind} {one.link} {one.sha256.hex()}" for one in layers.tree(source, place))
     words = [*job.requests.requirements, *job.requests.find_links, *(place for _, place in job.requests.level_wheels)]
-    named = [path for word in words for path in _local(word)]
-    named += _nested([*job.requests.files, *job.requests.constraints])
+    named = [path for word in words for path in pinned.local(word)]
+    named += pinned.nested([*job.requests.files, *job.requests.constraints])
     named += filter(None, (job.script, config.profile))
     if job.lock:
         picks = lock.pick(job.lock, job.targets[0], job.lock.content.extras or ())
@@ -123,28 +119,3 @@ def _files(job: Job, config: Config) -> Iterator[str]:
             yield worktree.digest(path)
         elif path.is_file():
             yield files.sha256(path).hex()
-
-
-def _nested(requirements: list[Path]) -> list[Path]:
-    """Give files of requirements, those that are named in them, and the files and directories that all of them name."""
-    found: list[Path] = []
-    while requirements:
-        file = requirements.pop()
-        if file in found or not file.is_file():
-            continue
-        found.append(file)
-        for line in pinned.lines(file.read_text("utf-8", "replace")):
-            option, word = _OPTION.sub(r"\1", line), os.path.expandvars(_OPTION.sub(r"\2", line)).strip("'\"")
-            if option in ("-r", "--requirement", "-c", "--constraint"):
-                requirements.append(Path(os.path.normpath(file.parent / word)))
-            else:
-                found += [*_local(word), *_local(str(file.parent / word))]
-    return found
-
-
-def _local(word: str) -> Iterator[Path]:
-    """Give the file or directory that a requirement or a place of distributions is, if it is on this machine."""
-    word = re.sub(r"^[\w.-]+(\[[^\]]*\])? *@ *", "", word)
-    word = re.sub(r"(\[[^\]/]*\])?( *;.*| *#.*| --.*)?$", "", word.removeprefix("file://"))
-    if os.path.exists(word):
-        yield Path(word)

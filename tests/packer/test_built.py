@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import zipfile
@@ -12,7 +13,7 @@ import pytest
 from support import compiled, index
 from support.skips import skip_optional
 
-from packer import facts, pythons, repair, sources, worktree
+from packer import facts, pythons, repair, rust, sources, worktree
 from packer.errors import PackError
 from packer.model import Platform, Target
 from packer.targets import running_target
@@ -181,6 +182,60 @@ def test_what_a_build_may_read_decides(
     found = pythons.find()
     monkeypatch.setattr(pythons, "find", lambda: tuple(replace(one, build=f"{one.build} patched") for one in found))
     assert builds() == (1 if native else 0)
+
+
+def test_what_is_named_to_pip_decides(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = index.project(tmp_path / "project", "app")
+    for name in ("shelf", "other", "third"):
+        (tmp_path / name).mkdir()
+    for name in ("all.txt", "more.txt", "build.txt", "said.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "all.txt").write_text("-c more.txt\n")
+    (tmp_path / "pip.conf").write_text(
+        f"[wheel]\nfind-links =\n    {tmp_path}/third\n[global]\nbuild_constraint = {tmp_path}/said.txt\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "all.txt"))
+    monkeypatch.setenv("PIP_BUILD_CONSTRAINT", f"file://{tmp_path}/build.txt")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/nowhere {tmp_path}/other")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".pydistutils.cfg").write_text("")
+
+    def builds() -> int:
+        before = bench.count
+        bench.build(project, f"--find-links={tmp_path / 'shelf'}")
+        return bench.count - before
+
+    assert [builds(), builds()] == [1, 0]
+    (tmp_path / "shelf/notes").write_text("")
+    assert builds() == 0
+    for name in ("more.txt", "build.txt", "said.txt", ".pydistutils.cfg"):
+        (tmp_path / name).write_text("# another\n")
+        assert [name, builds(), builds()] == [name, 1, 0]
+    for name in ("shelf", "other", "third"):
+        index.wheel(tmp_path / name, "base")
+        assert [name, builds(), builds()] == [name, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["cc", "CXX", "rustc", "maturin"])
+def test_which_compilers_there_are_decides_what_is_not_pure(
+    bench: Bench, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "bin" / name
+    tool.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CC", "env cc")
+    monkeypatch.setenv("CXX", "CXX")
+    monkeypatch.setattr(rust, "_path", lambda: os.environ["PATH"])
+    project = index.project(tmp_path / "project", "app", native=True)
+    built: list[int] = []
+    for version in (1, 1, 2):
+        tool.write_text(f"#!/bin/sh\necho {version}\n")
+        tool.chmod(0o755)
+        before = bench.count
+        bench.build(project)
+        built.append(bench.count - before)
+    assert built == [1, 0, 1]
 
 
 def test_a_build_does_not_see_what_changes_from_run_to_run(
