@@ -131,6 +131,8 @@ class Builder:
         self._native: set[str] = set()
         self._shared: dict[Path, Path | PackError] = {}
         self._digests: dict[Path, str] = {}
+        self._states: dict[Path, dict[str, tuple[int, ...]]] = {}
+        self._touched: dict[Path, set[str]] = {}
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
@@ -161,22 +163,37 @@ class Builder:
     def _build_unchanged(self, project: Path, target: Target) -> Path:
         """Build a project that is the same all the while, and for all targets.
 
-        Only the first build is tried again: it may have left a file in the project that the next ones find there, as
-        what writes down a version does.
+        The first build is tried again: it may have left a file in the project that the next ones find there, as what
+        writes down a version does. So is one in which files were touched that are now as before: the build may have
+        written them again, or somebody undid a change. In the first case it does so once more.
         """
         before = self._digests.get(project)
-        digest = worktree.digest(project)
+        digest = self._look(project)
         if before and before != digest:
             raise _ChangedError(project)
         try:
             wheel = self._build_project(project, digest, target)
         except _ChangedError:
-            if before:
+            digest = self._look(project)
+            if before and before != digest:
                 raise
-            digest = worktree.digest(project)
             wheel = self._build_project(project, digest, target)
         self._digests[project] = digest
         return wheel
+
+    def _look(self, project: Path) -> str:
+        self._states[project] = worktree.state(project)
+        return worktree.digest(project)
+
+    def _refuse_changed(self, project: Path, digest: str) -> None:
+        """See that a project is what it was; builds may touch the files that they touched before."""
+        before, after = self._states[project], worktree.state(project)
+        touched = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        known = self._touched.setdefault(project, set())
+        others = touched - known
+        known |= touched
+        if others or worktree.digest(project) != digest:
+            raise _ChangedError(project)
 
     def _build_project(self, project: Path, digest: str, target: Target) -> Path:
         """Build once, with our own Python, what turns out to be pure; else, or by the look of it, for each ABI."""
@@ -228,8 +245,8 @@ class Builder:
         compiler = _PROBE_COMPILER if probing else Compiler("image") if self._building.image else self._compiler(target)
         with self._workshop() as work:
             wheel = self._build(source, target, builder, compiler, work)
-            if source.is_dir() and worktree.digest(source) != digest:
-                raise _ChangedError(source)
+            if source.is_dir():
+                self._refuse_changed(source, digest)
             if probing and not built.is_pure(wheel):
                 return keep(wheel, self._cache)
             builder = builder if _says_linux(wheel.name) else _as_for(builder, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -59,6 +60,16 @@ def digest(project: Path) -> str:
         said = os.readlink(path) if stat.S_ISLNK(status.st_mode) else sha256(path).hex()
         found.update(f"{name.as_posix()}\0{status.st_mode & 0o111:o}\0{said}\n".encode("utf-8", "surrogateescape"))
     return found.hexdigest()
+
+
+def state(project: Path) -> dict[str, tuple[int, ...]]:
+    """Tell of every file that a build may read when it was touched, which nobody can set back."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, path in _files(project):
+        with contextlib.suppress(FileNotFoundError):  # which the digest tells, too
+            status = path.lstat()
+            found[str(name)] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return found
 
 
 def copy(project: Path, into: Path) -> Path:

@@ -294,3 +294,41 @@ class TestProjectThatChanges:
         builder.build(project, RUNNING)
         with pytest.raises(PackError, match="was changed while it was packed"):
             builder.build(project, other)
+
+    def test_and_is_changed_back_in_time(self, bench: Bench, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        (project / "notes.txt").write_text("ours")
+        changes = f"""
+import os
+os.chdir({str(project)!r})
+before = os.stat("notes.txt")
+if not os.path.exists({str(tmp_path / "done")!r}):
+    open({str(tmp_path / "done")!r}, "w").close()
+    FILES["notes.txt"] = "another"
+    open("notes.txt", "w").write("none")
+    open("notes.txt", "w").write("ours")
+    os.utime("notes.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+"""
+        backend = (project / "backend.py").read_text()
+        (project / "backend.py").write_text(backend.replace("\n\n\ndef", f"\n{changes}\ndef"))
+        wheel = bench.build(project)
+        with zipfile.ZipFile(wheel) as archive:
+            assert "notes.txt" not in archive.namelist()
+        assert bench.count == 2
+
+    def test_to_the_same_by_each_build(self, bench: Bench, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        (project / "speedups.c").write_text("")
+        writes = "import os, sys\nfor name in ('version.txt', os.environ['ALSO'] + str(sys.version_info[1])):\n"
+        backend = (project / "backend.py").read_text()
+        (project / "backend.py").write_text(f"{writes}    open(name, 'a').close(); os.utime(name)\n{backend}")
+        other = another_here()
+        for one in (RUNNING, other):
+            (project / f"also{one.python.version[1]}").write_text("")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ALSO", "also")
+            builder = bench.builder()
+            (project / "version.txt").write_text("")
+            for target in (RUNNING, other, other):
+                builder.build(project, target)
+        assert bench.count == 4
