@@ -1,8 +1,9 @@
 """Wheels that were built: kept by the digest of their source, and by all else that decides their bytes.
 
-``built/DIGEST/TAG+REACH/WHEEL``. The tag is that of the Python that a wheel was built for; its reach says what else has
-to be the same for it to serve again: of a pure wheel the circumstances of the build, of one for several Pythons the
-platform and the compilers (Rust's, too), and of any other the interpreter besides.
+``built/DIGEST/TAG+REACH/WHEEL``, with a note of its own digest beside it. The tag is that of the Python that a wheel
+was built for; its reach says what else has to be the same for it to serve again: of a pure wheel the circumstances of
+the build, of one for several Pythons the platform and the compilers (Rust's, too), and of any other the interpreter
+besides.
 
 What does not count: what an index, or a file that is named by its address, got since, as a newer build requirement; and
 headers, libraries and programs of this machine, as those that come along (graft.py). Removing ``built`` makes all anew.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
 import sys
 import zipfile
 import zlib
@@ -22,6 +24,7 @@ from packaging.utils import parse_wheel_filename
 
 from packer import container, environment, pinned, pythons, repair, rust, toolchain
 from packer.errors import PackError
+from packer.files import publish, sha256
 from packer.targets import wheel_tags
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from packer.model import Target
     from packer.pythons import Interpreter
     from packer.toolchain import Building
+
+
+_NOTE = "sha256"
+"""The file beside a wheel that says its digest."""
 
 
 class Shelf:
@@ -55,7 +62,7 @@ class Shelf:
             tag, _, reach = place.name.partition("+")
             shared = reach in (self._anywhere, self._alike(target))
             if shared or (tag == target.python.tag and reach == self._own(target)):
-                for wheel in place.glob("*.whl"):
+                for wheel in _whole(place):
                     fits = serves(wheel.name, target) and (reach != self._anywhere or is_pure(wheel))
                     if fits and self._is_let_pass(wheel, target):
                         return wheel
@@ -73,6 +80,14 @@ class Shelf:
             several = all(one.abi in ("abi3", "none") for one in parse_wheel_filename(wheel.name)[3])
             reach = self._alike(target) if several else self._own(target)
         return self._directory / digest / f"{tag}+{reach}"
+
+    def put(self, made: Path, place: Path) -> None:
+        """Move a directory with a wheel to its place, if there is none in it that is whole."""
+        for wheel in made.glob("*.whl"):
+            wheel.with_name(_NOTE).write_text(sha256(wheel).hex())
+        if place.exists() and not _whole(place):  # somebody, or the disk, made another of it
+            shutil.rmtree(place)
+        publish(made, place)
 
     @property
     def _anywhere(self) -> str:
@@ -143,6 +158,20 @@ def is_pure(wheel: Path) -> bool:
     """Tell whether a wheel has nothing of one ABI or platform, whatever its name says."""
     tags = parse_wheel_filename(wheel.name)[3]
     return all(tag.abi == "none" and tag.platform == "any" for tag in tags) and not _native_files(wheel)
+
+
+def _whole(place: Path) -> list[Path]:
+    """Give the wheels in a place that are what was put there."""
+    try:
+        noted = (place / _NOTE).read_text()
+        return [wheel for wheel in place.glob("*.whl") if _digest(wheel, wheel.stat().st_ctime_ns) == noted]
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+@functools.cache
+def _digest(wheel: Path, _changed: int) -> str:
+    return sha256(wheel).hex()
 
 
 def _native_files(wheel: Path) -> list[str]:

@@ -255,7 +255,7 @@ class Builder:
             tag = builder.tag if probing else target.python.tag
             falls_back = not probing and worktree.looks_native(source)
             place = self._shelf.place(digest, wheel, target, tag=tag, falls_back=falls_back)
-            publish(work / "wheel", place)
+            self._shelf.put(work / "wheel", place)
         return _only_wheel(place)
 
     @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packer import revision
+from packer.errors import PackError
 from packer.files import sha256
 
 if TYPE_CHECKING:
@@ -53,11 +54,20 @@ _MAGIC = b"\x89fatpar\n"
 
 
 def digest(project: Path) -> str:
-    """Give a digest of every file that a build may read, by path, mode and content; and of what git says of them."""
+    """Give a digest of every file that a build may read, by path, mode and content; and of what git says of them.
+
+    :raises PackError: one cannot be read.
+    """
     found = hashlib.sha256(f"project\0{revision.state(project)}\0".encode("utf-8", "surrogateescape"))
     for name, path in _files(project):
-        status = path.lstat()
-        said = os.readlink(path) if stat.S_ISLNK(status.st_mode) else sha256(path).hex()
+        try:
+            status = path.lstat()
+            said = os.readlink(path) if stat.S_ISLNK(status.st_mode) else sha256(path).hex()
+        except OSError as error:
+            raise PackError(
+                f"{project / name}: cannot read it: {error.strerror}",
+                hint="all files of a project count; change its mode, or take it out of there",
+            ) from error
         found.update(f"{name.as_posix()}\0{status.st_mode & 0o111:o}\0{said}\n".encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 

@@ -238,6 +238,27 @@ def test_which_compilers_there_are_decides_what_is_not_pure(
     assert built == [1, 0, 1]
 
 
+@pytest.mark.parametrize("damage", ["cut", "another", "gone", "noted"])
+def test_a_wheel_that_is_damaged_is_built_again(bench: Bench, tmp_path: Path, shape: str, damage: str) -> None:
+    source = shaped(shape, index.project(tmp_path / "project", "app"))
+    wheel = bench.build(source)
+    whole = wheel.read_bytes()
+    if damage == "cut":
+        wheel.write_bytes(whole[:-30])
+    elif damage == "another":
+        (tmp_path / "other").mkdir()
+        index.wheel(tmp_path / "other", "app", tag="py2.py3-none-any").replace(wheel)
+    elif damage == "gone":
+        wheel.unlink()
+    else:
+        (wheel.parent / "sha256").write_bytes(b"\xff")
+    assert bench.build(source) == wheel
+    assert wheel.read_bytes() == whole
+    assert bench.count == 2
+    assert bench.build(source) == wheel
+    assert bench.count == 2
+
+
 def test_a_build_does_not_see_what_changes_from_run_to_run(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,6 +328,13 @@ class TestWorktree:
         assert worktree.digest(project) != kept
         assert (worktree.copy(project, tmp_path / "copy") / name / "app.py").read_text() == "3"
 
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        (project / "memory").symlink_to("/proc/self/mem")
+        with pytest.raises(PackError, match=rf"^{project}/memory: cannot read it: Input/output error$") as caught:
+            worktree.digest(project)
+        assert caught.value.hint
+
     @pytest.mark.parametrize("kind", ["dangling", "loop", "large", "directory", "cut", "broken", "encrypted"])
     def test_a_source_distribution_that_cannot_be_read_might_have_native_code(self, tmp_path: Path, kind: str) -> None:
         path, item = tmp_path / "app-1.0.tar.gz", tarfile.TarInfo("app-1.0/setup.py")
