@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import tempfile
 from dataclasses import replace
@@ -15,12 +16,16 @@ from packer.blobs import Level
 from packer.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packer.config import Config
     from packer.model import Target
     from packer.pack import Job
     from packer.progress import Progress
+
+
+_OTHERS = ".others"
+"""The file that lists which projects were built besides those that were named: their names are in what was built."""
 
 
 def choose(asked: Sequence[Target], word: str | None) -> Target:
@@ -57,8 +62,14 @@ def job_for(job: Job, target: Target) -> Job:
 def kept(job: Job, config: Config) -> Path | None:
     """Give the program that was packed for the same job from the same files."""
     place = _place(job, config)
-    for program in place.iterdir() if place.is_dir() else ():
+    try:
+        others = [Path(path) for path in json.loads((place / _OTHERS).read_text("utf-8", "surrogateescape"))]
+    except (OSError, ValueError):
+        return None
+    made = _below(place, {path: worktree.digest(path) for path in others})
+    for program in made.iterdir() if made.is_dir() else ():
         if program.is_file() and not program.name.startswith("."):
+            os.utime(made)
             os.utime(place)
             return program
     return None
@@ -72,10 +83,22 @@ def pack(job: Job, config: Config, progress: Progress) -> Path:
     place = _place(job, config)
     with tempfile.TemporaryDirectory(dir=files.scratch(job.cache), prefix="run-") as work:
         packed = stages.pack(replace(job, output=Path(work, "program")), progress)
-        place.mkdir(parents=True, exist_ok=True)
-        program = place / packed.tools[0].name
+        named = {path.resolve() for path in _named(job, config)}
+        others = {path: digest for path, digest in packed.directories.items() if path.resolve() not in named}
+        made = _below(place, others)
+        files.sweep_unused(place)
+        made.mkdir(parents=True, exist_ok=True)
+        with files.replacing(place / _OTHERS) as noted:
+            noted.write(json.dumps([str(path) for path in others]).encode("utf-8", "surrogateescape"))
+        program = made / packed.tools[0].name
         packed.written.path.replace(program)
     return program
+
+
+def _below(place: Path, others: Mapping[Path, str]) -> Path:
+    """Tell where the program is that was packed of projects that only other projects name."""
+    said = "\0".join(f"{path}\0{digest}" for path, digest in others.items())
+    return place / hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _place(job: Job, config: Config) -> Path:
@@ -107,6 +130,15 @@ def _files(job: Job, config: Config) -> Iterator[str]:
     """Give the digests of all files that the program is made of, but for what an index has."""
     for source, place in job.include:
         yield from (f"{one.path} {one.kind} {one.link} {one.sha256.hex()}" for one in layers.tree(source, place))
+    for path in _named(job, config):
+        if path.is_dir():
+            yield worktree.digest(path)
+        elif path.is_file():
+            yield files.sha256(path).hex()
+
+
+def _named(job: Job, config: Config) -> list[Path]:
+    """Give the files and directories of distributions and requirements that were named."""
     words = [*job.requests.requirements, *job.requests.find_links, *(place for _, place in job.requests.level_wheels)]
     named = [path for word in words for path in pinned.local(word)]
     named += pinned.nested([*job.requests.files, *job.requests.constraints])
@@ -114,8 +146,4 @@ def _files(job: Job, config: Config) -> Iterator[str]:
     if job.lock:
         picks = lock.pick(job.lock, job.targets[0], job.lock.content.extras or ())
         named += [one.directory for one in picks if one.directory]
-    for path in named:
-        if path.is_dir():
-            yield worktree.digest(path)
-        elif path.is_file():
-            yield files.sha256(path).hex()
+    return named

@@ -130,7 +130,8 @@ class Builder:
         self._locks: dict[str, threading.Lock] = {}
         self._native: set[str] = set()
         self._shared: dict[Path, Path | PackError] = {}
-        self._digests: dict[Path, str] = {}
+        self.digests: dict[Path, str] = {}
+        """Of the projects that were built."""
         self._states: dict[Path, dict[str, tuple[int, ...]]] = {}
         self._touched: dict[Path, set[str]] = {}
 
@@ -167,7 +168,7 @@ class Builder:
         writes down a version does. So is one in which files were touched that are now as before: the build may have
         written them again, or somebody undid a change. In the first case it does so once more.
         """
-        before = self._digests.get(project)
+        before = self.digests.get(project)
         digest = self._look(project)
         if before and before != digest:
             raise _ChangedError(project)
@@ -178,7 +179,7 @@ class Builder:
             if before and before != digest:
                 raise
             wheel = self._build_project(project, digest, target)
-        self._digests[project] = digest
+        self.digests[project] = digest
         return wheel
 
     def _look(self, project: Path) -> str:
