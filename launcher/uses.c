@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "fatpar.h"
+#include "about.h"
 #include "uses.h"
 #include "util.h"
 
@@ -16,6 +17,9 @@ static const char VIEWS[] = "/v1/views/", LAYERS[] = "/v1/layers/", LAUNCHERS[] 
 
 /* hexadecimal digits of a view's name and a layer's */
 enum { VIEW_DIGITS = 32, LAYER_DIGITS = 2 * DIGEST_SIZE };
+
+/* characters of a line before the name of a view's directory, twice what a path can have */
+enum { LONGEST = 8192 };
 
 /* of the process whose first is that one: 1 if it is new */
 static int
@@ -76,20 +80,21 @@ addnamesof(struct uses *u, uint32_t first, const char *text, const char *directo
 	}
 }
 
-/* all views that a text names by their paths; and what those say they lead to: of another store's nobody else knows */
+/* all views that a text names by their paths; and what those say they lead to: of another store's nobody else knows.
+ * Anybody can name what he made up: a line may be longer than paths are. */
 static void
 addviewsof(struct uses *u, uint32_t first, const char *text)
 {
 	const char *s = text, *line;
 
 	while ((s = strstr(s, VIEWS))) {
-		for (line = s; line > text && line[-1] != '\n'; line--)
+		for (line = s; line > text && line[-1] != '\n' && s - line < LONGEST; line--)
 			;
 		line = strchr(line, '/');
 		s += strlen(VIEWS);
 		if (adduse(u, first, s, VIEW_DIGITS)) {
-			char *path CLEANUP(freemem) = xasprintf("%.*s/about", (int)(s + VIEW_DIGITS - line), line);
-			char *about CLEANUP(freemem) = readtext(AT_FDCWD, path);
+			char *path CLEANUP(freemem) = xasprintf("%.*s", (int)(s + VIEW_DIGITS - line), line);
+			char *about CLEANUP(freemem) = aboutread(AT_FDCWD, path);
 			const char *next;
 
 			for (next = about; next && (next = strstr(next, "\nlayer ")); next++)

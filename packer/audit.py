@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -111,12 +112,16 @@ def _slice_text(one: Mapping[str, Any]) -> str:
     lines += [f"  {name:10} {value}" for name, value in rows if value]
     refused: dict[str, list[str]] = defaultdict(list)
     for name, reasons in one["hosts"].items():
-        refused["; ".join(reasons)].append(name)
+        refused[_FOUND.sub(r"\1", "; ".join(reasons))].append(name)
     lines += [f"  not on     {', '.join(names)}: {reasons}" for reasons, names in refused.items() if reasons]
     lines += [
         f"  beyond     {said['file']} needs {said['needs']}; {said['claims']} is claimed" for said in one["excess"]
     ]
     return "\n".join(lines)
+
+
+_FOUND = re.compile(r"(needs CPython \w+), found [^;]*")
+"""Which Pythons a host has instead: too much for people, who see many hosts at once; JSON values have it."""
 
 
 def _several(words: Sequence[str]) -> str:

@@ -52,14 +52,23 @@ def claimed(layer: str, platform: Platform) -> Platform | None:
 
 
 def excess(judged: Iterable[Judged], platform: Platform) -> Iterator[Excess]:
-    """Find what files that are loaded need beyond their wheel's claim.
+    """Find what files that are loaded need beyond their wheel's claim, or beyond the slice's where a wheel claims more.
 
-    musl has no symbol versions, so of musllinux wheels nothing but libraries can be told.
+    It does where it was built here and let pass: no index's wheel is taken for an older platform than its own. musl has
+    no symbol versions, so of musllinux wheels nothing but libraries can be told.
     """
     for one in judged:
-        claim = claimed(one.file.layer, platform)
+        claim = _bound(one.file.layer, platform)
         if one.use is Use.LOADED and claim is not None:
             yield from beyond(one, platform, claim)
+
+
+def _bound(layer: str, platform: Platform) -> Platform | None:
+    """Give the platform that a wheel's files have to keep to; ``None``: none."""
+    if layer.endswith(f"-linux_{platform.arch}"):  # built here, and of no policy
+        return platform
+    claim = claimed(layer, platform)
+    return min(claim, platform, key=lambda one: one.version) if claim else None
 
 
 def beyond(one: Judged, platform: Platform, claim: Platform) -> Iterator[Excess]:

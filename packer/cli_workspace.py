@@ -69,14 +69,25 @@ def pack(options: argparse.Namespace, spoken: Config) -> int:
         twice = options.verify_reproducible
         return Request(path.parent.resolve(), tool.config, Path(), (), options.timeout, twice, relocking=relocking)
 
-    said = workspace.read(path, names, spoken, lambda tool: _check(request(tool)))
+    said = workspace.read(path, names, spoken, lambda tool: _check(request(tool)), _check_output)
     for tool in said.tools:
         tool.output.parent.mkdir(parents=True, exist_ok=True)
-        files.refuse_unwritable(tool.output, option="output")
     with files.working() as staged, progress.several(quiet=options.quiet) as bar:
         done = _Done(said, staged, options)
         done.pack([request(tool) for tool in said.tools], bar)
     return done.report()
+
+
+def _check_output(path: Path) -> None:
+    """Find out whether it can be written, or else the first directory that has to be made for it.
+
+    :raises PackError: naming it.
+    """
+    from packer import files
+
+    while not os.path.lexists(path.parent):
+        path = path.parent
+    files.refuse_unwritable(path, option="output")
 
 
 def _check(request: Request) -> None:
@@ -127,6 +138,12 @@ def _absolute(spoken: Config) -> Config:
     there = tuple(os.path.abspath(one) if os.path.isdir(one) else one for one in spoken.find_links)
     changed = {field.name: at(getattr(spoken, field.name)) for field in fields(spoken)}
     return replace(spoken, **{**changed, "find_links": there})
+
+
+_TO_AGREE = (
+    "ask for releases whose wheels bring what is wanted (NAME==VERSION in requirements; packer lock --workspace), or "
+    "allow more in [libraries]"
+)
 
 
 class _Done:
@@ -199,7 +216,7 @@ class _Done:
     def _fail(self, name: str, error: str) -> None:
         from dataclasses import replace
 
-        self._outcomes[name] = replace(self._outcomes[name], error=error, hint="")
+        self._outcomes[name] = replace(self._outcomes[name], error=error, hint=_TO_AGREE)
 
     # What came of it
 
@@ -215,6 +232,7 @@ class _Done:
             _complain(problem)
         if self._problems:
             _complain("no archive was written: together they are not what [libraries] asks for")
+            _complain(f"hint: {_TO_AGREE}")
         written = [self._written[tool.name] for tool in self._said.tools if tool.name in self._written]
         shared = share.measure(written) if len(written) > 1 else None
         if self._options.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from packer import inspect, libraries, native
+from packer import inspect, libraries, moment, native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ def compare(old: Path, new: Path, cache: Cache | None = None) -> dict[str, Any]:
         "version": 1,
         "old": {word: before[word] for word in ("file", "id", "size")},
         "new": {word: after[word] for word in ("file", "id", "size")},
+        "moment": list(_moment(before["manifest"], after["manifest"])),
         "tools": _lists(*tools),
         "slices": _lists(*names) | {"order": names[0] != names[1] and sorted(names[0]) == sorted(names[1])},
         "changed": [
@@ -37,6 +38,14 @@ def compare(old: Path, new: Path, cache: Cache | None = None) -> dict[str, Any]:
             if any((changed := _slice(name, before, after, compiled[0][name], compiled[1][name])).values())
         ],
     }  # fmt: skip
+
+
+def _moment(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give what else is stated of an archive, and is another now: the lock, the revision, labels."""
+    was, now = (dict(line.split(": ", 1) for line in moment.lines(one)) for one in (old, new))
+    for name in {**was, **now}:
+        if was.get(name) != now.get(name):
+            yield {"name": name, **_change(was.get(name), now.get(name))}
 
 
 def _lists(old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
@@ -106,6 +115,7 @@ def text(compared: Mapping[str, Any]) -> str:
     old, new = compared["old"], compared["new"]
     grown = new["size"] - old["size"]
     lines = [f"{old['file']} -> {new['file']}: {old['size']:,} -> {new['size']:,} bytes ({grown:+,})"]
+    lines += [f"  {_changed(one['name'], one['old'], one['new'])}" for one in compared["moment"]]
     for noun, said in (("tool", compared["tools"]), ("slice", compared["slices"])):
         lines += [f"  {noun} {name} added" for name in said["added"]]
         lines += [f"  {noun} {name} removed" for name in said["removed"]]

@@ -41,7 +41,8 @@ def choose(asked: Sequence[Target], word: str | None) -> Target:
         tag = targets.python_tag(word)
         called = [one for one in fitting if word == one.name or tag == one.python.tag]
         if not called:
-            raise UsageError(f"--slice {word}: no slice for this machine is called so", hint=f"there are {names}")
+            hint = f"there are {names}; --abis names others"
+            raise UsageError(f"--slice {word}: no slice for this machine is called so", hint=hint)
         return called[0]
     found = next(filter(pythons.runs_here, fitting), None)
     if not found:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from packer.model import Entry
 
+_MOST = 1 << 20
+"""Bytes of a file that says something of something else; real ones have some thousand."""
+
 _ABANDONED = 24 * 3600
 """Seconds after which nobody works on a temporary file any more."""
 
@@ -108,8 +111,10 @@ def refuse_unwritable(path: Path, *, option: str = "-o") -> None:
     :raises PackError: if :func:`replacing` could not write ``path``.
     """
     try:
-        if path.exists() and not path.is_file():  # above all not /dev/null
-            raise OSError(None, "it is a directory" if path.is_dir() else "it is a device or the like")
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode  # fails if it is a link that leads in a circle
+            if not stat.S_ISREG(mode):  # above all not /dev/null
+                raise OSError(None, "it is a directory" if stat.S_ISDIR(mode) else "it is a device or the like")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
@@ -122,11 +127,37 @@ def _cannot_write(path: Path, error: OSError, option: str) -> PackError:
 
 def sha256(path: Path) -> bytes:
     """Give the digest of a file."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+        return sha256_of(stream)
+
+
+def sha256_of(stream: IO[bytes]) -> bytes:
+    """Give the digest of what is left of a file."""
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
     return digest.digest()
+
+
+def regular(path: Path) -> IO[bytes]:
+    """Open a file that anybody may have put there: no link, and nothing that lets its reader wait or has no end.
+
+    :raises OSError: if it is none, too.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(None, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def small(path: Path) -> bytes:
+    """Give the beginning of such a file, which is all of an honest one; of what cannot be read nothing."""
+    try:
+        with regular(path) as file:
+            return file.read(_MOST)
+    except OSError:
+        return b""
 
 
 def content(entry: Entry) -> bytes:

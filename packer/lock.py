@@ -137,7 +137,8 @@ def read(path: Path, words: tuple[str, ...] | None = None) -> Lock:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        command = shlex.join(["packer", "lock", *(("-o", str(path)) if words is None else words)])
+        name = path if is_valid_pylock_path(path) else path.with_name(f"pylock.{path.stem.replace('.', '-')}.toml")
+        command = shlex.join(["packer", "lock", *(("-o", str(name)) if words is None else words)])
         raise UsageError(f"no lock {path}: there is no such file", hint=f"{command} writes one") from None
     except OSError as error:
         raise PackError(f"cannot read {path}: {error.strerror}") from error

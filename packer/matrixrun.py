@@ -77,8 +77,8 @@ def run(
     progress.total(len(wanted))
     with staged(path, stop) as stage, ThreadPoolExecutor(max(at_once, 1)) as pool:
         visit = _Visit(stage, names, plan.cases, timeout)
-        running = {pool.submit(visit.see, host): host for host in wanted}
         try:
+            running = {pool.submit(visit.see, host): host for host in wanted}
             progress.say(f"{len(wanted)} hosts")
             for done in as_completed(running):
                 host = running.pop(done)

@@ -75,7 +75,7 @@ def run(
                 raise PackError(f"{what} took longer than {limit:g} seconds and was stopped", hint="see --timeout")
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         finally:
-            _kill_group(child)
+            kill_group(child)
     return Finished(child.returncode, tuple(lines))
 
 
@@ -103,7 +103,7 @@ def _read_lines(
     return None
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
+def kill_group(child: subprocess.Popen[bytes]) -> None:
     """Kill what is left of the child's group, then reap the child: until then nobody else can get its id."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)

@@ -301,7 +301,7 @@ class _Repair:
                 raise PackError(
                     f"{self.made.source}: {one.file.path} needs {', '.join(missing[:3])}, which neither Python nor "
                     f"{self.made.target.platform.policy}'s C library defines",
-                    hint="newer C libraries may: --cc host and a newer policy in --abis",
+                    hint="newer C libraries may: name a newer policy in --abis, as manylinux_2_28, for such hosts",
                 )
 
     def _write_tag(self, tags: set[str]) -> None:

@@ -60,7 +60,8 @@ def packed(wanted: Job, request: Request, progress: Progress) -> Packed:
         goal = (request.into or made.output.parent) / first.name
         with files.replacing(goal, mode=0o777) as file, first.open("rb") as source:
             shutil.copyfileobj(source, file, 1 << 20)
-    return replace(made, written=replace(made.written, path=goal))
+    told = (*made.notes, "packed twice, the same bytes")
+    return replace(made, written=replace(made.written, path=goal), notes=told)
 
 
 def _pack_again(request: Request, work: Path, cache: Path, progress: Progress) -> None:

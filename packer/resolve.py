@@ -138,9 +138,8 @@ def for_each(
         as_of=requests.as_of,
     )
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        futures = [pool.submit(work, target, builder, run) for target in targets]
         try:
-            return _collect(futures)
+            return _collect([pool.submit(work, target, builder, run) for target in targets])
         except BaseException:  # Ctrl-C above all: the children must end before the pool's threads can
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -449,7 +448,7 @@ def _describe(name: str, files: Sequence[pipchild.File], target: Target) -> str:
         why = f": {yanked[-1].file['yanked']}" if yanked[-1].file["yanked"] else ""
         said.append(f"{yanked[-1].file['name']} was yanked{why} (=={yanked[-1].version} takes it nevertheless)")
     if later and not candidates:
-        said.append(f"{name} {later[0].version} was uploaded later")
+        said.append(f"{name} {later[0].version} was uploaded later than --as-of says")
     if elsewhere:
         newest = [one for one in elsewhere if one.version == elsewhere[-1].version]
         places = sorted({tag.platform for one in newest for tag in one.tags})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from installer.utils import parse_entrypoints, parse_metadata_file
 
-from packer import native, store
+from packer import files, native, store
 from packer.errors import PackError
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _USED = re.compile(r"/v1/(?:views/([0-9a-f]{32})|layers/([0-9a-f]{64}))")
 """As in ``launcher/uses.c``: a name of which there is more is its beginning."""
+
+_LONGEST = 8192
+"""Characters of a line that can be before it: twice what a path can have."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,16 @@ def processes(proc: Path = Path("/proc")) -> Running:
 
 
 def _text(path: Path) -> str:
-    """Give a file with its NULs as line ends; what is gone has none."""
+    """Give what a process was started with, its NULs as line ends; what is gone has nothing."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape").replace("\0", "\n")
     except OSError:
         return ""
+
+
+def _said(path: Path) -> str:
+    """Give a file of a view, which may be anybody's."""
+    return files.small(path).decode("utf-8", "surrogateescape")
 
 
 def _maps(path: Path) -> str | None:
@@ -118,9 +126,11 @@ def _process(proc: Path, pid: int, started: str, mapped: str) -> Iterator[Proces
 def _used(text: str) -> Iterator[tuple[str, str, str]]:
     """Give store, view and layer, one of these "", for each path in a text that leads to one."""
     for match in _USED.finditer(text):
-        line = text.rfind("\n", 0, match.start()) + 1
-        base = text[text.index("/", line, match.start() + 1) : match.start()]  # in maps numbers stand before it
-        yield base, match[1] or "", match[2] or ""
+        nearest = max(0, match.start() - _LONGEST)
+        line = text.rfind("\n", nearest, match.start()) + 1
+        if line or not nearest:
+            base = text[text.index("/", line, match.start() + 1) : match.start()]  # in maps numbers stand before it
+            yield base, match[1] or "", match[2] or ""
 
 
 def _view(path: Path) -> store.View | None:
@@ -147,7 +157,7 @@ def _version(tree: Path, tool: str) -> str:
     """Give the version of the distribution that installs a command of that name, or else bears it."""
     named = ""
     for info in sorted(tree.glob("lib*/python*/site-packages/*.dist-info")):
-        said = parse_metadata_file(_text(info / "METADATA"))
+        said = parse_metadata_file(_said(info / "METADATA"))
         if tool in _scripts(info / "entry_points.txt"):
             return str(said["Version"] or "")
         if _normal(str(said["Name"])) == _normal(tool):
@@ -157,13 +167,17 @@ def _version(tree: Path, tool: str) -> str:
 
 def _scripts(path: Path) -> list[str]:
     try:
-        return [name for name, *_ in parse_entrypoints(_text(path))]
+        return [name for name, *_ in parse_entrypoints(_said(path))]
     except (configparser.Error, AssertionError):  # nobody's else
         return []
 
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _place(one: Process) -> str:
+    return f"{one.store}/v1/views/{one.view}" if one.view else one.store
 
 
 def unseen(hidden: int) -> str:
@@ -182,10 +196,7 @@ def as_json(found: Running) -> dict[str, Any]:
 def table(found: Running) -> str:
     """Say it to people."""
     head = ("PID", "TOOL", "VERSION", "ARCHIVE", "SLICE", "VIEW")
-    rows = [
-        (str(one.pid), one.tool, one.version, one.archive[:12], one.slice, f"{one.store}/v1/views/{one.view}")
-        for one in found.processes
-    ]
+    rows = [(str(one.pid), one.tool, one.version, one.archive[:12], one.slice, _place(one)) for one in found.processes]
     cells = [[native.printable(cell) or "-" for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return "\n".join(

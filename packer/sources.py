@@ -42,8 +42,14 @@ _PIP_FRAME = re.compile(
 )
 """Lines that pip puts around what a build says; that some command failed is always its last word."""
 
-_COMPILERS = re.compile(r"\S+:\d+:(\d+:)? (fatal )?(error|ERROR): ")
-"""How compilers begin to say what is wrong; who started them says only which command failed."""
+_COMPILERS = re.compile(r"\S+:\d+:(\d+:)? (fatal )?(error|ERROR): |\S+\.p(yx|xd|xi):\d+:\d+: (?!warning)")
+"""How compilers, and Cython, begin to say what is wrong; who started them says only which command failed."""
+
+_NOT_DECLARED = re.compile(r"undeclared|file not found|unknown type name|no member named")
+"""What they say of what headers do not have."""
+
+_BEFORE, _SHOWN = 3, 12
+"""Lines that are shown of a build: before the one that says why it failed, and in all."""
 
 
 def fits(wheel: str, target: Target, builder: Interpreter) -> bool:
@@ -289,7 +295,7 @@ class Builder:
                 why = _reason(lines)
             raise PackError(
                 f"building {source.name} for {target.python.tag} failed: {why}",
-                hint="the build's last lines:\n" + "\n".join(lines[-12:]) + f"\nthe whole log: {log}",
+                hint=_older(compiler, target, why) + f"the build said:\n{_excerpt(lines, why)}\nthe whole log: {log}",
             )
         made = _only_wheel(work / "wheel")
         wheel = rust.for_python2(made) if self._is_rust(source) else made
@@ -371,6 +377,22 @@ def _reason(lines: Sequence[str]) -> str:
     """Give the line that most likely says why a build failed."""
     compiler = next((line.strip() for line in lines if _COMPILERS.match(line.strip())), "")
     return compiler or process.last_error(lines) or (lines[-1].strip() if lines else "it said nothing")
+
+
+def _excerpt(lines: Sequence[str], why: str) -> str:
+    """Give the lines around the one that says why a build failed, or else the last ones."""
+    last = max(len(lines) - _SHOWN, 0)
+    said = next((number for number, line in enumerate(lines) if why in line), last)
+    start = min(max(said - _BEFORE, 0), last)
+    return "\n".join(lines[start : start + _SHOWN])
+
+
+def _older(compiler: Compiler, target: Target, why: str) -> str:
+    """Say that the headers of an old C library may be what lacks something."""
+    if not compiler.zig or target.platform.libc != "glibc" or not _NOT_DECLARED.search(why):
+        return ""
+    policy = target.platform.policy
+    return f"it is compiled for {policy}: what newer C libraries have takes a newer policy in --abis, and newer hosts\n"
 
 
 def knows_dates() -> bool:

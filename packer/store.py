@@ -203,14 +203,9 @@ def view(path: Path) -> View:
 def _about(path: Path) -> dict[str, list[str]]:
     """The lines of a view's ``about``: word -> values."""
     said: dict[str, list[str]] = {}
-    try:
-        descriptor = os.open(path / "about", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return said
-    with os.fdopen(descriptor, "rb") as file:
-        for line in file.read().decode("utf-8", "surrogateescape").split("\n"):
-            word, _, value = line.partition(" ")
-            said.setdefault(word, []).append(value)
+    for line in files.small(path / "about").decode("utf-8", "surrogateescape").split("\n"):
+        word, _, value = line.partition(" ")
+        said.setdefault(word, []).append(value)
     return said
 
 

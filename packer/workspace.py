@@ -91,13 +91,18 @@ class _Mistakes:
 
 
 def read(
-    path: Path, names: Sequence[str] = (), spoken: Config | None = None, check: Callable[[Tool], None] = lambda _: None
+    path: Path,
+    names: Sequence[str] = (),
+    spoken: Config | None = None,
+    check: Callable[[Tool], None] = lambda _: None,
+    check_output: Callable[[Path], None] = lambda _: None,
 ) -> Workspace:
     """Read the file.
 
     :param names: the tools that are packed; none: all.
     :param spoken: what the command line says of all tools, which wins.
     :param check: finds out what cannot be right with a tool.
+    :param check_output: finds out what cannot be written.
     :raises UsageError: if it is not there, or something in it makes no sense; it names all that does not.
     """
     document = config.load(path)
@@ -126,6 +131,7 @@ def read(
     for number, one in enumerate(found):
         with mistakes.of(f"{where.format(one.name)} output: "):
             _refuse_output(one, found[:number], [path, *_inputs(found, path.parent)])
+            check_output(one.output)
     failed: dict[tuple[str, str], list[str]] = {}
     for one in found:
         try:

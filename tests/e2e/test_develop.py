@@ -102,7 +102,7 @@ def test_a_project_says_which_slices_there_are(place: Place) -> None:
     assert ended.status == 2
     assert re.match(
         r"packer: --slice cp27: no slice for this machine is called so\n"
-        rf"packer: hint: there are cp315-\S+, {TAG}-\S+\n",
+        rf"packer: hint: there are cp315-\S+, {TAG}-\S+; --abis names others\n",
         ended.stderr,
     )
 

@@ -182,7 +182,10 @@ def test_an_interruption_leaves_the_lock_as_it_was(place: Place, goods: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["fat", "--lock", "gone.toml"], "no lock gone.toml: there is no such file\npacker: hint: packer lock -o gone"),
+        (
+            ["fat", "--lock", "gone.toml"],
+            "no lock gone.toml: there is no such file\npacker: hint: packer lock -o pylock.gone",
+        ),
         (["lock", "app", "-o", "lock.toml"], "not a lock's name: lock.toml\npacker: hint: PEP 751 has pylock.toml"),
         (["lock", "app", "--upgrade", "app"], "--upgrade: there is no lock pylock.toml yet"),
         (["lock", "app", "--as-of", "tomorrow"], "not a date: 'tomorrow'"),

@@ -146,3 +146,8 @@ def test_it_is_refused_where_it_would_need_a_newer_one(tmp_path: Path) -> None:
     ), ended.stderr  # fmt: skip
     assert "hint: --cc zig compiles for that C library; --accept textstat packs it" in ended.stderr
     assert list(place.work.iterdir()) == []
+    abis = ("--abis", f"cp311-manylinux2014_{own.arch}", "--cc", "host")
+    accepted = place.run("fat", ROOT / "examples/c-cffi", *abis, "--accept", "textstat", "--fast", "-o", "out")
+    assert accepted.status == 0
+    assert "no wheel of it needs more" not in accepted.stderr
+    assert re.search(r"^  beyond .*_core\S+ needs GLIBC_2\.3\d", place.packed("audit", "out").stdout, re.MULTILINE)

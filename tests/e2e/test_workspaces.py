@@ -149,6 +149,10 @@ def test_some_are_named(two: Place) -> None:
     assert two.packed("fat", "--workspace", "two", "--label", "a=c").stdout.startswith("two: ")
     assert not (two.work / "one").exists()
     assert inspect.describe(two.work / "two")["manifest"]["labels"] == {"a": "c"}
+    (two.work / "two").rename(two.work / "before")
+    two.packed("fat", "--workspace", "two")
+    told = two.packed("diff", "--contents", "before", "two").stdout
+    assert told.splitlines()[1:] == ["  label a c -> b"]
     status, stdout, stderr = two.run("fat", "--workspace", "tools.toml", "three").whole
     assert (status, stdout) == (2, "")
     assert stderr.startswith("packer: tools.toml: tool three: there is no such key\n")
@@ -224,6 +228,8 @@ def test_libraries_are_what_was_pinned_or_nothing_is_written(pair: Place) -> Non
     assert ended.stderr.splitlines() == [
         "packer: warning: tools.toml: liby: there is no such library in any of them", f"packer: {problem}",
         "packer: no archive was written: together they are not what [libraries] asks for",
+        ("packer: hint: ask for releases whose wheels bring what is wanted (NAME==VERSION in requirements; packer lock "
+        "--workspace), or allow more in [libraries]"),
         "packer: 2 of 2 were not packed: one, two",
     ]  # fmt: skip
     assert not any((pair.work / name).exists() for name in ("one", "two"))
@@ -231,10 +237,11 @@ def test_libraries_are_what_was_pinned_or_nothing_is_written(pair: Place) -> Non
     (pair.work / "tools.toml").write_text(f'{text}[libraries]\n"libx.so.1" = "1.*"\n')
     ended = pair.run("fat", "--workspace", "-q")
     assert (ended.status, ended.stdout) == (1, "")
-    first, last = ended.stderr.splitlines()
+    first, hint, last = ended.stderr.splitlines()
     assert first.startswith(
         "packer: one: libx.so.1: 1.* is wanted, found an unknown version in p.libs/libx.so.1 of p_one"
     )
+    assert hint.startswith("packer: one: hint: ask for releases whose wheels bring what is wanted")
     assert last == "packer: 1 of 2 were not packed: one"
     assert not (pair.work / "one").exists()
     assert ran(pair, "two") == (0, "two\n", "")

@@ -73,11 +73,15 @@ def test_files_that_need_more(tmp_path: Path, needed: str | tuple[str, ...], fou
     assert excess(tmp_path, needed) == [found]
 
 
-def test_nothing_else_counts(tmp_path: Path) -> None:
-    """Not what is only at hand, nor a wheel that was built here."""
-    newer = ("libc.so.6", "GLIBC_2.34")
-    assert excess(tmp_path / "1", newer, path=f"{SITE}/helper.bin") == []
-    assert excess(tmp_path / "2", newer, name="mod-1.0-cp39-cp39-linux_x86_64") == []
+def test_what_is_only_at_hand_does_not_count(tmp_path: Path) -> None:
+    assert excess(tmp_path, ("libc.so.6", "GLIBC_2.34"), path=f"{SITE}/helper.bin") == []
+
+
+@pytest.mark.parametrize("tag", ["linux_x86_64", "manylinux_2_34_x86_64"])
+def test_a_wheel_that_was_built_here_and_let_pass_is_held_to_its_slice(tmp_path: Path, tag: str) -> None:
+    name = f"mod-1.0-cp39-cp39-{tag}"
+    assert excess(tmp_path / "1", ("libc.so.6", "GLIBC_2.34"), name=name) == ["GLIBC_2.34 of libc.so.6"]
+    assert excess(tmp_path / "2", ("libc.so.6", "GLIBC_2.28"), name=name) == []
 
 
 def test_each_distribution_is_refused_once_or_accepted(tmp_path: Path) -> None:

@@ -83,3 +83,20 @@ def test_what_links_lead_to_stays_as_it_is_when_a_store_goes(tmp_path: Path) -> 
     os.waitpid(child, 0)
     assert (tmp_path / "went").read_text() == "False"
     assert target.stat().st_mode & 0o777 == 0o755
+
+
+def test_files_that_anybody_may_have_put_there(tmp_path: Path) -> None:
+    """A pipe would let its reader wait, a link to a device has no end."""
+    (tmp_path / "file").write_bytes(b"x" * (3 << 20))
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    with files.regular(tmp_path / "file") as file:
+        assert len(file.read()) == 3 << 20
+    assert files.small(tmp_path / "file") == b"x" * (1 << 20)
+    before = len(os.listdir("/proc/self/fd"))
+    for path in (tmp_path / "link", tmp_path / "zero", tmp_path / "pipe", tmp_path, Path("/dev/zero"), tmp_path / "no"):
+        with pytest.raises(OSError, match=r"link|regular|No such|levels|device"):
+            files.regular(path)
+        assert files.small(path) == b""
+    assert len(os.listdir("/proc/self/fd")) == before

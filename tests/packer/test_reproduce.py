@@ -70,7 +70,9 @@ def pack_twice(name: str) -> Path:
     config = Config(inputs=("./project",), module="project", no_index=True, output=Path(name), fast=True)
     request = Request(Path.cwd(), config, None, (), 60, twice=True)
     job, _ = reproduce.job_of(request)
-    return reproduce.packed(job, request, progress.Quiet()).written.path
+    made = reproduce.packed(job, request, progress.Quiet())
+    assert made.notes[-1] == "packed twice, the same bytes"
+    return made.written.path
 
 
 def test_what_is_the_same_is_written(project: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,100 @@ def test_the_other_form_of_a_file_is_no_change(repository: Path) -> None:
     assert modified(repository)
 
 
+def test_only_attributes_that_are_tracked_tell_of_line_ends(repository: Path, tmp_path: Path) -> None:
+    (repository / "shared.py").write_bytes(b"1\n")
+    commit(repository)
+    (repository / "shared.py").write_bytes(b"1\r\n")
+    for name in (".git/info/attributes", ".gitattributes"):
+        (repository / ".git/info/exclude").write_text(".gitattributes\n")
+        (repository / name).write_text("* eol=crlf\n")
+        assert modified(repository), name
+        (repository / name).unlink()
+    (tmp_path / "attributes").write_text("* eol=crlf\n")
+    git(repository, "config", "core.attributesFile", str(tmp_path / "attributes"))
+    assert modified(repository)
+
+
+@pytest.mark.parametrize("object_", ["HEAD", "HEAD^{tree}"])
+@pytest.mark.parametrize("setting", ["true", "false"])
+def test_what_stands_in_for_an_object_is_not_the_revision(object_: str, setting: str, repository: Path) -> None:
+    first = git(repository, "rev-parse", "HEAD")
+    replaced = git(repository, "rev-parse", object_)
+    git(repository, "config", "core.useReplaceRefs", setting)
+    (repository / "shared.py").write_text("2")
+    commit(repository)
+    git(repository, "replace", replaced, git(repository, "rev-parse", object_))
+    git(repository, "update-ref", "HEAD", first)
+    assert revision.of(repository, []) == (Revision(first, True), "")
+
+
+@pytest.mark.parametrize("forged", ["HEAD^{tree}", "HEAD:project"])
+def test_an_object_that_bears_the_name_of_another_is_not_the_revision(forged: str, repository: Path) -> None:
+    """Git computes the names of some that it reads, and not of trees below others."""
+
+    def place() -> Path:
+        name = git(repository, "rev-parse", forged)
+        return repository / ".git/objects" / name[:2] / name[2:]
+
+    first, true = git(repository, "rev-parse", "HEAD"), place()
+    (repository / "project/app.py").write_text("2")
+    commit(repository)
+    true.chmod(0o644)
+    true.write_bytes(place().read_bytes())
+    (repository / ".git" / git(repository, "symbolic-ref", "HEAD")).write_text(f"{first}\n")
+    found, unknown = revision.of(repository, [])
+    assert found is None
+    assert unknown.startswith(f"no revision of {repository} is stated: ")
+    assert true.parent.name + true.name in unknown
+
+
+def test_a_linked_work_tree(repository: Path, tmp_path: Path) -> None:
+    git(repository, "worktree", "add", "-q", str(tmp_path / "linked"))
+    linked = tmp_path / "linked"
+    assert (linked / ".git").is_file()
+    assert not modified(linked)
+    (repository / "shared.py").write_text("2")
+    assert not modified(linked)
+    (linked / "project/app.py").write_text("2")
+    assert modified(linked)
+
+
+# What never ends --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [".gitignore", "project/.gitignore", ".git/info/exclude", "included"])
+def test_a_file_that_git_waits_for_is_not_waited_for(
+    place: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(repository, "config", "include.path", "../included")
+    (repository / ".git/info/exclude").unlink()
+    monkeypatch.setattr(revision, "_PATIENCE", 0.5)
+    os.mkfifo(repository / place)
+    assert revision.of(repository, []) == (None, f"no revision of {repository} is stated: git does not answer")
+
+
+def test_what_git_has_started_does_not_outlive_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the other end of a pipe that is at its end when nobody is left."""
+    reading, writing = os.pipe()
+    program = tmp_path / "git"
+    program.write_text("#!/bin/sh\nsleep 600 & wait\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(revision, "_PATIENCE", 0.5)
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **named: popen(*given, **named, pass_fds=[writing]))
+    assert revision.of(tmp_path, [])[1].endswith("git does not answer")
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
+def test_a_tracked_file_that_became_a_pipe_is_changed(repository: Path) -> None:
+    (repository / "shared.py").unlink()
+    os.mkfifo(repository / "shared.py")
+    assert modified(repository)
+
+
 @pytest.fixture
 def parent(repository: Path, tmp_path: Path) -> Path:
     """A repository with a submodule, which has one, too."""
@@ -147,7 +242,11 @@ def test_submodules_are_looked_into(parent: Path) -> None:
 
 
 def test_a_submodule_may_say_that_it_is_another_work_tree(parent: Path) -> None:
-    git(parent / "outer", "config", "core.worktree", str(parent))
+    """Even one without changes, in which git looks for what was added."""
+    copy = shutil.copytree(parent / "outer", parent.parent / "copy", symlinks=True)
+    (parent / "outer/new").write_text("2")
+    git(parent / "outer", "config", "core.worktree", str(copy))
+    assert git(parent / "outer", "status", "--porcelain", "--ignore-submodules") == ""
     assert modified(parent)
 
 
@@ -218,14 +317,10 @@ def hostile(root: Path, ran: Path) -> None:
     program = ran.with_name("program")
     program.write_text(f'#!/bin/sh\necho "$0 $*" >>{ran}\nexit 1\n')
     program.chmod(0o755)
-    hooks = ran.with_name("hooks")
-    hooks.mkdir(exist_ok=True)
-    for name in ("post-index-change", "reference-transaction", "fsmonitor-watchman", "post-checkout"):
-        shutil.copy(program, hooks / name)
     (root / ".gitattributes").write_text("* filter=evil diff=evil merge=evil\n*.py filter=e=vil\n")
     commit(root)
     settings = {
-        "core.fsmonitor": program, "core.hooksPath": hooks, "core.pager": program, "core.sshCommand": program,
+        "core.fsmonitor": program, "core.pager": program, "core.sshCommand": program,
         "core.editor": program, "core.askPass": program, "core.gitProxy": program,
         "core.alternateRefsCommand": program, "filter.evil.clean": program, "filter.evil.smudge": program,
         "filter.evil.required": "true", "filter.e=vil.process": program, "filter.e=vil.clean": program,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -86,7 +87,16 @@ def test_a_process_whose_view_is_gone_and_one_that_shows_none() -> None:
     with process(f"/s/v1/layers/{LAYER}/tree", f"/s/v1/views/{VIEW[:8]}") as pid:
         found = only(pid)
         assert (found.view, found.store, found.layers, found.tool) == ("", "/s", (LAYER,), Path(sys.executable).name)
-        assert f"{pid} " in running.table(running.Running((found,), 0))
+        assert re.fullmatch(rf"{pid} .* /s", running.table(running.Running((found,), 0)).splitlines()[1])
+
+
+def used() -> set[str]:
+    """What the launcher's code finds."""
+    uses = new("struct uses *")
+    assert lib().usesread(uses, os.geteuid()) == 0
+    found = {text(uses.list[number].name) for number in range(uses.count)}
+    lib().usesfree(uses)
+    return found
 
 
 @pytest.mark.native
@@ -96,11 +106,8 @@ def test_the_launcher_finds_the_same(tmp_path: Path) -> None:
     argv = (f"{place}/tree", f"a{place}:/b/v1/layers/{LAYER}x", f"/c/v1/layers/{other}/tree", "/v1/views/" + VIEW[:31])
     with process(*argv) as pid:
         found = only(pid)
-        uses = new("struct uses *")
-        assert lib().usesread(uses, os.geteuid()) == 0
+        theirs = used()
         ours = {VIEW, LAYER, other}
-        theirs = {text(uses.list[number].name) for number in range(uses.count)}
-        lib().usesfree(uses)
     assert theirs & ours == ours
     assert {found.view, *found.layers} == ours
 
@@ -123,6 +130,34 @@ def test_what_another_user_runs_is_hidden() -> None:
         assert os.read(reading, 100) == b"True True"
         os.close(reading)
         os.close(writing)
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("name", ["tree/lib/python3.11/site-packages/dist-2.5.dist-info/METADATA", "about"])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "large"])
+def test_what_somebody_made_up_does_not_hinder(name: str, kind: str, tmp_path: Path) -> None:
+    """Anybody can name a view of his in a command line."""
+    place = view(tmp_path, "dist")
+    (place / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(place / name)
+    elif kind == "endless":
+        (place / name).symlink_to("/dev/zero")
+    else:
+        (place / name).touch()
+        os.truncate(place / name, 1 << 42)
+    with process(place / "tree/bin/python") as pid:
+        found = only(pid)
+        assert VIEW in used()
+    assert (found.view, found.version, found.store) == (VIEW, "", str(tmp_path))
+
+
+def test_a_command_line_without_end_names_nothing() -> None:
+    """A path is not that long, and all beginnings of such a line would fill the memory."""
+    names = [f"{number:032x}" for number in range(3000)]
+    found = list(running._used("/s" + "".join(f"/v1/views/{name}" for name in names)))
+    assert ("/s", names[0], "") in found
+    assert sum(len(base) for base, _, _ in found) < 1_000_000
 
 
 def test_no_proc(tmp_path: Path) -> None:

@@ -181,6 +181,27 @@ class TestSourceDistributions:
         assert "backend.py" in caught.value.hint
         assert not (tmp_path / "cache" / "built").exists()
 
+    @pytest.mark.parametrize(
+        ("said", "why"),
+        [
+            ("a/b.pyx:3:9: 'lung' is not a type identifier", "a/b.pyx:3:9: 'lung' is not a type identifier"),
+            ("warning: a/b.pyx:3:9: unused entry", "RuntimeError: no luck today"),
+            ("a/b.c:7:3: error: unknown type", "a/b.c:7:3: error: unknown type"),
+        ],
+    )
+    def test_what_a_compiler_said_counts_and_what_is_around_it_is_shown(
+        self, shelf: Path, tmp_path: Path, said: str, why: str
+    ) -> None:
+        lines = [*(f"before {number}" for number in range(20)), said, *(f"after {number}" for number in range(40))]
+        backend = f"print(*{lines!r}, sep='\\n', flush=True)\nraise RuntimeError('no luck today')\n"
+        index.sdist(shelf, index.project(tmp_path / "project", "app", backend=backend), "app")
+        with pytest.raises(PackError) as caught:
+            run(shelf, "app")
+        assert str(caught.value).endswith(f" failed: {why}")
+        shown = [line.strip() for line in caught.value.hint.splitlines()]
+        assert why in shown
+        assert ("before 17" in shown) == (why == said)
+
     def test_an_old_python_needs_a_pip_that_runs_on_it(
         self, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

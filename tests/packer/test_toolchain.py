@@ -98,6 +98,9 @@ class TestZig:
             build(tmp_path, project, building=Building(cc="zig"))
         log = Path(caught.value.hint.rpartition("the whole log: ")[2])
         assert "undeclared function 'getrandom'" in log.read_text()
+        assert caught.value.hint.startswith(
+            "it is compiled for manylinux_2_17: what newer C libraries have takes a newer"
+        )
 
     def test_what_nobody_defines_is_found_although_linking_lets_it_pass(self, tmp_path: Path) -> None:
         source = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,26 @@ output = "tools.toml"
         "[tools.y], [tools.u] it cannot be (say more)",
     ]
     assert caught.value.hint == ""
+
+
+def test_outputs_that_nobody_can_write_are_among_the_mistakes(tmp_path: Path) -> None:
+    outputs = {"v": "/dev/null", "w": "circle", "x": "/proc/no/v", "y": "tools.toml/y", "z": "new/deep/z"}
+    path = written(tmp_path, "".join(f"[tools.{name}]\noutput = '{to}'\n" for name, to in outputs.items()) + "[a]\n")
+    (tmp_path / "circle").symlink_to("circle")
+    options = Namespace(workspace=str(path), verify_reproducible=False, timeout=60.0, quiet=True)
+    with pytest.raises(UsageError) as caught:
+        cli_workspace.pack(options, Config(inputs=("v", "w", "x", "y", "z")))
+    said = str(caught.value).replace(f"{path}: ", "").replace(f"{tmp_path}/", "").splitlines()
+    other = " (name another file with output)"
+    assert said[1:5] == [
+        f"[tools.v] output: cannot write /dev/null: it is a device or the like{other}",
+        f"[tools.w] output: cannot write circle: Too many levels of symbolic links{other}",
+        f"[tools.x] output: cannot write /proc/no: No such file or directory{other}",
+        f"[tools.y] output: cannot write tools.toml/y: Not a directory{other}",
+    ]
+    assert said[0].startswith("a: there is no such key")
+    assert said[5].startswith("[tools.v], [tools.w], [tools.x], [tools.y], [tools.z] nothing to pack")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["circle", "tools.toml"]
 
 
 def test_a_requirement_is_no_file_that_would_be_lost(tmp_path: Path) -> None:
