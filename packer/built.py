@@ -1,23 +1,30 @@
 """Wheels that were built: kept by the digest of their source, and by all else that decides their bytes.
 
-``built/DIGEST/TAG+REACH/WHEEL``. The tag is that of the Python that a wheel was built for; its reach says what else has
-to be the same for it to serve again: of a pure wheel the circumstances of the build, of one for several Pythons the
-platform and the compiler, too, and of any other the interpreter besides.
+``built/DIGEST/TAG+REACH/WHEEL``, with a note of its own digest beside it. The tag is that of the Python that a wheel
+was built for; its reach says what else has to be the same for it to serve again: of a pure wheel the circumstances of
+the build, of one for several Pythons the platform and the compilers (Rust's, too), and of any other the interpreter
+besides.
+
+What does not count: what an index, or a file that is named by its address, got since, as a newer build requirement; and
+headers, libraries and programs of this machine, as those that come along (graft.py). Removing ``built`` makes all anew.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
 
-from packer import container, environment, pinned, pythons, repair, toolchain
+from packer import container, environment, pinned, pythons, repair, rust, toolchain
 from packer.errors import PackError
+from packer.files import publish, sha256
 from packer.targets import wheel_tags
 
 if TYPE_CHECKING:
@@ -28,6 +35,10 @@ if TYPE_CHECKING:
     from packer.toolchain import Building
 
 
+_NOTE = "sha256"
+"""The file beside a wheel that says its digest."""
+
+
 class Shelf:
     """The wheels of a cache that may serve under the circumstances of this run."""
 
@@ -35,7 +46,7 @@ class Shelf:
         """Look into ``cache``; the other parameters are those of :class:`~packer.sources.Builder`."""
         self._directory = cache / "built"
         self._building = building
-        said = [environment.digest(), *pinned.settings(), *index_options, as_of]
+        said = [environment.digest(), *pinned.settings(), *pinned.named(index_options), *index_options, as_of]
         self._circumstances = _short("\0".join(said))
 
     def known(self, target: Target) -> dict[str, Path]:
@@ -51,12 +62,13 @@ class Shelf:
             tag, _, reach = place.name.partition("+")
             shared = reach in (self._anywhere, self._alike(target))
             if shared or (tag == target.python.tag and reach == self._own(target)):
-                for wheel in place.glob("*.whl"):
-                    if serves(wheel.name, target) and self._is_let_pass(wheel, target):
+                for wheel in _whole(place):
+                    fits = serves(wheel.name, target) and (reach != self._anywhere or is_pure(wheel))
+                    if fits and self._is_let_pass(wheel, target):
                         return wheel
         return None
 
-    def place(self, digest: str, wheel: str, target: Target, *, tag: str, falls_back: bool) -> Path:
+    def place(self, digest: str, wheel: Path, target: Target, *, tag: str, falls_back: bool) -> Path:
         """Tell where a wheel belongs.
 
         :param tag: of the Python that it was built for.
@@ -65,13 +77,25 @@ class Shelf:
         if is_pure(wheel):
             reach = self._own(target) if falls_back else self._anywhere
         else:
-            several = all(one.abi in ("abi3", "none") for one in parse_wheel_filename(wheel)[3])
+            several = all(one.abi in ("abi3", "none") for one in parse_wheel_filename(wheel.name)[3])
             reach = self._alike(target) if several else self._own(target)
         return self._directory / digest / f"{tag}+{reach}"
+
+    def put(self, made: Path, place: Path) -> None:
+        """Move a directory with a wheel to its place, if there is none in it that is whole."""
+        for wheel in made.glob("*.whl"):
+            wheel.with_name(_NOTE).write_text(sha256(wheel).hex())
+        if place.exists() and not _whole(place):  # somebody, or the disk, made another of it
+            shutil.rmtree(place)
+        publish(made, place)
 
     @property
     def _anywhere(self) -> str:
         return f"any+{self._circumstances}"
+
+    @functools.cached_property
+    def _rust(self) -> str:
+        return _short(rust.versions())
 
     @functools.cache  # noqa: B019 - one lives as long as a packing
     def _alike(self, target: Target) -> str:
@@ -82,6 +106,7 @@ class Shelf:
                 compiler = toolchain.choose(target, self._building.cc).key
             except PackError:  # told when something is to be built
                 compiler = "none"
+            compiler = f"{compiler}-{self._rust}"
         return f"{target.platform.name}+{compiler}+{self._circumstances}"
 
     @functools.cache  # noqa: B019
@@ -99,8 +124,7 @@ class Shelf:
         distribution, _, _, tags = parse_wheel_filename(wheel.name)
         if distribution in self._building.accept or not tags.isdisjoint(wheel_tags(target)):
             return True
-        with zipfile.ZipFile(wheel) as archive:
-            return not repair.native_files(archive)
+        return not _native_files(wheel)
 
 
 def interpreters(building: Building) -> tuple[Interpreter, ...]:
@@ -130,9 +154,32 @@ def _named(building: Building) -> tuple[Interpreter, ...]:
     return tuple(one for _, one in found if one)
 
 
-def is_pure(wheel: str) -> bool:
-    """Tell whether a wheel has nothing of one ABI or platform."""
-    return all(tag.abi == "none" and tag.platform == "any" for tag in parse_wheel_filename(wheel)[3])
+def is_pure(wheel: Path) -> bool:
+    """Tell whether a wheel has nothing of one ABI or platform, whatever its name says."""
+    tags = parse_wheel_filename(wheel.name)[3]
+    return all(tag.abi == "none" and tag.platform == "any" for tag in tags) and not _native_files(wheel)
+
+
+def _whole(place: Path) -> list[Path]:
+    """Give the wheels in a place that are what was put there."""
+    try:
+        noted = (place / _NOTE).read_text()
+        return [wheel for wheel in place.glob("*.whl") if _digest(wheel, wheel.stat().st_ctime_ns) == noted]
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+@functools.cache
+def _digest(wheel: Path, _changed: int) -> str:
+    return sha256(wheel).hex()
+
+
+def _native_files(wheel: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return repair.native_files(archive)
+    except (zipfile.BadZipFile, zlib.error):  # whoever installs it says what is wrong
+        return []
 
 
 def serves(wheel: str, target: Target) -> bool:

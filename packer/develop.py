@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
-import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from packer.blobs import Level
 from packer.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from packer.config import Config
     from packer.model import Target
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from packer.progress import Progress
 
 
-_OPTION = re.compile(r"^(-\w|--[\w-]+|)[ =]*(.*)$")
-"""A line of a file of requirements: an option, or none, and what comes behind it."""
+_OTHERS = ".others"
+"""The file that lists which projects were built besides those that were named: their names are in what was built."""
 
 
 def choose(asked: Sequence[Target], word: str | None) -> Target:
@@ -63,8 +63,14 @@ def job_for(job: Job, target: Target) -> Job:
 def kept(job: Job, config: Config) -> Path | None:
     """Give the program that was packed for the same job from the same files."""
     place = _place(job, config)
-    for program in place.iterdir() if place.is_dir() else ():
+    try:
+        others = [Path(path) for path in json.loads((place / _OTHERS).read_text("utf-8", "surrogateescape"))]
+    except (OSError, ValueError):
+        return None
+    made = _below(place, {path: worktree.digest(path) for path in others})
+    for program in made.iterdir() if made.is_dir() else ():
         if program.is_file() and not program.name.startswith("."):
+            os.utime(made)
             os.utime(place)
             return program
     return None
@@ -78,10 +84,22 @@ def pack(job: Job, config: Config, progress: Progress) -> Path:
     place = _place(job, config)
     with tempfile.TemporaryDirectory(dir=files.scratch(job.cache), prefix="run-") as work:
         packed = stages.pack(replace(job, output=Path(work, "program")), progress)
-        place.mkdir(parents=True, exist_ok=True)
-        program = place / packed.tools[0].name
+        named = {path.resolve() for path in _named(job, config)}
+        others = {path: digest for path, digest in packed.directories.items() if path.resolve() not in named}
+        made = _below(place, others)
+        files.sweep_unused(place)
+        made.mkdir(parents=True, exist_ok=True)
+        with files.replacing(place / _OTHERS) as noted:
+            noted.write(json.dumps([str(path) for path in others]).encode("utf-8", "surrogateescape"))
+        program = made / packed.tools[0].name
         packed.written.path.replace(program)
     return program
+
+
+def _below(place: Path, others: Mapping[Path, str]) -> Path:
+    """Tell where the program is that was packed of projects that only other projects name."""
+    said = "\0".join(f"{path}\0{digest}" for path, digest in others.items())
+    return place / hashlib.sha256(said.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _place(job: Job, config: Config) -> Path:
@@ -105,6 +123,7 @@ def _said(job: Job, config: Config) -> Iterator[str]:
     yield toolchain.choose(job.targets[0], "host" if job.building.image else job.building.cc).key
     yield environment.digest()
     yield from pinned.settings()
+    yield from pinned.named()
     yield job.lock_digest
 
 
@@ -112,40 +131,20 @@ def _files(job: Job, config: Config) -> Iterator[str]:
     """Give the digests of all files that the program is made of, but for what an index has."""
     for source, place in job.include:
         yield from (f"{one.path} {one.kind} {one.link} {one.sha256.hex()}" for one in layers.tree(source, place))
-    words = [*job.requests.requirements, *job.requests.find_links, *(place for _, place in job.requests.level_wheels)]
-    named = [path for word in words for path in _local(word)]
-    named += _nested([*job.requests.files, *job.requests.constraints])
-    named += filter(None, (job.script, config.profile))
-    if job.lock:
-        picks = lock.pick(job.lock, job.targets[0], job.lock.content.extras or ())
-        named += [one.directory for one in picks if one.directory]
-    for path in named:
+    for path in _named(job, config):
         if path.is_dir():
             yield worktree.digest(path)
         elif path.is_file():
             yield files.sha256(path).hex()
 
 
-def _nested(requirements: list[Path]) -> list[Path]:
-    """Give files of requirements, those that are named in them, and the files and directories that all of them name."""
-    found: list[Path] = []
-    while requirements:
-        file = requirements.pop()
-        if file in found or not file.is_file():
-            continue
-        found.append(file)
-        for line in pinned.lines(file.read_text("utf-8", "replace")):
-            option, word = _OPTION.sub(r"\1", line), os.path.expandvars(_OPTION.sub(r"\2", line)).strip("'\"")
-            if option in ("-r", "--requirement", "-c", "--constraint"):
-                requirements.append(Path(os.path.normpath(file.parent / word)))
-            else:
-                found += [*_local(word), *_local(str(file.parent / word))]
-    return found
-
-
-def _local(word: str) -> Iterator[Path]:
-    """Give the file or directory that a requirement or a place of distributions is, if it is on this machine."""
-    word = re.sub(r"^[\w.-]+(\[[^\]]*\])? *@ *", "", word)
-    word = re.sub(r"(\[[^\]/]*\])?( *;.*| *#.*| --.*)?$", "", word.removeprefix("file://"))
-    if os.path.exists(word):
-        yield Path(word)
+def _named(job: Job, config: Config) -> list[Path]:
+    """Give the files and directories of distributions and requirements that were named."""
+    words = [*job.requests.requirements, *job.requests.find_links, *(place for _, place in job.requests.level_wheels)]
+    named = [path for word in words for path in pinned.local(word)]
+    named += pinned.nested([*job.requests.files, *job.requests.constraints])
+    named += filter(None, (job.script, config.profile))
+    if job.lock:
+        picks = lock.pick(job.lock, job.targets[0], job.lock.content.extras or ())
+        named += [one.directory for one in picks if one.directory]
+    return named

@@ -102,6 +102,8 @@ class Resolution:
 
     target: Target
     wheels: tuple[Wheel, ...]
+    directories: tuple[tuple[Path, str], ...] = ()
+    """Projects that were built for it, whoever named them, and the digests of what they were."""
 
 
 class EntryKind(Enum):

@@ -130,6 +130,8 @@ class Packed:
     tools: tuple[Tool, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    directories: Mapping[Path, str]
+    """The projects that were built for it, and the digests of what they were."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ def pack(job: Job, progress: Progress) -> Packed:
         for target, one in found.items()
     )
     notes = (*_notes(resolutions), *unknown, *took, *compiled.notes, *trimmed_note, *_excluded(written.path, slices))
-    return Packed(written, output, slices, described, warnings, notes)
+    directories = {path: digest for one in resolutions for path, digest in one.directories}
+    return Packed(written, output, slices, described, warnings, notes, directories)
 
 
 def _excluded(path: Path, slices: Sequence[Slice]) -> Iterator[str]:

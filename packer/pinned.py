@@ -7,6 +7,8 @@ of wheels are named, which may have got another.
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import hashlib
 import json
 import os
@@ -23,13 +25,19 @@ from packer.model import Resolution, Target, Wheel
 from packer.targets import wheel_tags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from packer.cache import Cache
     from packer.requests import Requests
 
 _PINNED = re.compile(r"[\w.-]+(\[[^\]]*\])? *== *[\w.!+-]+( *;.*?)?( +--hash=sha256:[0-9a-f]{64})+ *")
 """A requirement of one version (not ``==1.*``) with digests; options, URLs and other files are none."""
+
+_OPTION = re.compile(r"^(-\w|--[\w-]+|)[ =]*(.*)$")
+"""A line of a file of requirements: an option, or none, and what comes behind it."""
+
+_DISTRIBUTION = re.compile(r"\.(whl|zip|tar|tar\.\w+|tgz|tbz|txz)$")
+"""How the names of those end that pip takes of a directory."""
 
 _DECIDING = ("pipchild", "resolve", "sources", "built", "model", "repair", "toolchain")
 """Modules of ours that have a say."""
@@ -82,16 +90,69 @@ def _rules() -> str:
 
 
 def settings() -> Iterator[str]:
-    """Give what else tells pip something: its variables, and its files as its documentation lists them."""
+    """Give what else tells pip something: its variables, and its files."""
     yield from (f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("PIP_"))
+    yield from (f"{place}\n{place.read_text('utf-8', 'surrogateescape')}" for place in _configurations())
+
+
+def _configurations() -> list[Path]:
+    """Give pip's files as its documentation lists them."""
     home = Path(os.environ.get("HOME", "/nonexistent"))
     places = [Path(directory, "pip/pip.conf") for directory in os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")]
     places += [Path("/etc/pip.conf"), home / ".pip/pip.conf", Path(sys.prefix, "pip.conf")]
     places += [Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config", "pip/pip.conf")]
     places += [Path(os.environ.get("PIP_CONFIG_FILE") or "/nonexistent")]
-    for place in places:
-        if place.is_file():
-            yield f"{place}\n{place.read_text('utf-8', 'surrogateescape')}"
+    return [place for place in places if place.is_file()]
+
+
+def named(options: Sequence[str] = ()) -> Iterator[str]:
+    """Give what is in the files and directories of this machine that tell pip something by being named.
+
+    :param options: of pip, as ``--find-links=PLACE``.
+    """
+    said = [option.removeprefix("--").partition("=")[::2] for option in options]
+    said += [(name.removeprefix("PIP_"), value) for name, value in os.environ.items() if name.startswith("PIP_")]
+    for place in _configurations():
+        parser = configparser.RawConfigParser()
+        with contextlib.suppress(configparser.Error, UnicodeDecodeError):  # pip says what is wrong
+            parser.read(place)
+        said += [(name, value) for section in parser.sections() for name, value in parser.items(section)]
+    for name, value in sorted(said):
+        kind = name.lower().replace("_", "-").removeprefix("--")
+        paths = [Path(word.removeprefix("file://")).expanduser() for word in value.split()]
+        if kind in ("constraint", "build-constraint"):
+            yield from (f"{path} {sha256(path).hex()}" for path in nested(paths) if path.is_file())
+        elif kind == "find-links":
+            yield from (f"{path} {sha256(path).hex()}" for path in paths if path.is_file())
+            found = [one for path in paths if path.is_dir() for one in sorted(path.iterdir())]
+            kept = [(one, one.stat()) for one in found if one.is_file() and _DISTRIBUTION.search(one.name)]
+            yield from (f"{one} {status.st_size} {status.st_mtime_ns}" for one, status in kept)
+
+
+def nested(requirements: Sequence[Path]) -> list[Path]:
+    """Give files of requirements, those that are named in them, and the files and directories that all of them name."""
+    found: list[Path] = []
+    waiting = list(requirements)
+    while waiting:
+        file = waiting.pop()
+        if file in found or not file.is_file():
+            continue
+        found.append(file)
+        for line in lines(file.read_text("utf-8", "replace")):
+            option, word = _OPTION.sub(r"\1", line), os.path.expandvars(_OPTION.sub(r"\2", line)).strip("'\"")
+            if option in ("-r", "--requirement", "-c", "--constraint"):
+                waiting.append(Path(os.path.normpath(file.parent / word)))
+            else:
+                found += [*local(word), *local(str(file.parent / word))]
+    return found
+
+
+def local(word: str) -> Iterator[Path]:
+    """Give the file or directory that a requirement or a place of distributions is, if it is on this machine."""
+    word = re.sub(r"^[\w.-]+(\[[^\]]*\])? *@ *", "", word)
+    word = re.sub(r"(\[[^\]/]*\])?( *;.*| *#.*| --.*)?$", "", word.removeprefix("file://"))
+    if os.path.exists(word):
+        yield Path(word)
 
 
 def _is_pinned(text: str) -> bool:

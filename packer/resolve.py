@@ -197,6 +197,7 @@ def _ask_pip(
     """Let pip try again until it meets no source that has to be built first."""
     bounds = bounds or Bounds()
     built = {digest: pipchild.Built(wheel=str(path), sha256=digest) for digest, path in builder.known(target).items()}
+    directories: dict[Path, str] = {}
     while True:
         with tempfile.TemporaryDirectory(dir=scratch(run.cache), prefix="pip-") as work:
             arguments = [*_only(bounds, Path(work)), *requests.arguments()]
@@ -219,7 +220,7 @@ def _ask_pip(
                 _refuse_size(requests, Path(place), target)
             if source is None:
                 wheels = tuple(_wheel(chosen, run.cache) for chosen in report["chosen"])
-                return Choice(Resolution(target, wheels), tuple(report["chosen"]))
+                return Choice(Resolution(target, wheels, tuple(directories.items())), tuple(report["chosen"]))
             path = Path(source["path"])
             if source["key"] in built:
                 raise PackError(f"{target.name}: {path.name}: pip refuses the wheel built from it")
@@ -237,6 +238,7 @@ def _ask_pip(
                     other, pipchild.Failed(file=path.name, why="other", found=f"{wheel.name} is built of it")
                 )
             digest = "" if path.is_dir() else sha256(path).hex()
+            directories |= {path: builder.digests[path]} if path.is_dir() else {}
             built[source["key"]] = pipchild.Built(wheel=str(wheel), sha256=digest)
 
 

@@ -94,6 +94,31 @@ def of(path: Path, outputs: Collection[Path]) -> tuple[Revision | None, str]:
         return None, f"no revision of {path} is stated: {error}" if error.args else ""
 
 
+def state(directory: Path) -> str:
+    """Give what back ends ask git for: commits, their names, how deep a clone is, and which files it keeps.
+
+    :return: nothing if git is not there, or does not keep the directory.
+    """
+    try:
+        shallow, _, commit = _git(directory, "rev-parse", "--git-path", "shallow", "--revs-only", "HEAD").partition(
+            "\n"
+        )
+        depth = directory / shallow
+        said = [commit, depth.read_text() if depth.is_file() else ""]
+        said.append(_git(directory, "for-each-ref", "--format=%(HEAD)%(refname) %(objectname)"))
+        return "\n".join([*said, *_lines(directory, "ls-files")])
+    except (_GitError, OSError):
+        return ""
+
+
+def tracked(directory: Path) -> list[str]:
+    """Give the files of a directory that git keeps, by their paths in it; none if git is not there."""
+    try:
+        return _lines(directory, "ls-files")
+    except _GitError:
+        return []
+
+
 class _GitError(Exception):
     """It has no answer; with an argument if it should have one."""
 

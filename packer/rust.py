@@ -94,8 +94,7 @@ def command(project: Path, target: Target, interpreter: Path, wheels: Path, cach
                 f"building {project.name} takes Rust, and there is no {tool} on PATH",
                 hint="install Rust, from https://rustup.rs or as a package: apt-get install cargo",
             )
-    own = Path(sys.executable)
-    path = os.pathsep.join([str(own.parent), os.environ.get("PATH", os.defpath)])
+    path = _path()
     maturin = shutil.which("maturin", path=path)
     if maturin is None:
         raise PackError(
@@ -126,6 +125,24 @@ def command(project: Path, target: Target, interpreter: Path, wheels: Path, cach
     sweep_unused(cache / "cargo")
     # on PATH, since maturin asks the python3 there for zig
     return Command(tuple(words), {"CARGO_TARGET_DIR": str(kept), "PATH": path})
+
+
+def versions() -> str:
+    """Tell which Rust and which maturin are here."""
+    said = []
+    for words in (["rustc", "-vV"], ["maturin", "--version"]):
+        found = shutil.which(words[0], path=_path()) or words[0]
+        try:
+            done = subprocess.run([found, *words[1:]], capture_output=True, text=True, timeout=60, check=False)
+            said.append(done.stdout)
+        except (OSError, subprocess.SubprocessError):
+            said.append("none")
+    return "".join(said)
+
+
+def _path() -> str:
+    """Give where commands are: those that are installed with us come first."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _interpreter(project: Path, target: Target, own: Path) -> str:

@@ -136,7 +136,10 @@ class Builder:
         self._locks: dict[str, threading.Lock] = {}
         self._native: set[str] = set()
         self._shared: dict[Path, Path | PackError] = {}
-        self._digests: dict[Path, str] = {}
+        self.digests: dict[Path, str] = {}
+        """Of the projects that were built."""
+        self._states: dict[Path, dict[str, tuple[int, ...]]] = {}
+        self._touched: dict[Path, set[str]] = {}
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
@@ -157,7 +160,7 @@ class Builder:
             wheel = self._shelf.find(digest, target) or self._build_and_keep(
                 source, digest, target, self._who(source, target)
             )
-            if not built.is_pure(wheel.name):
+            if not built.is_pure(wheel):
                 self._native.add(digest)
         return wheel
 
@@ -167,22 +170,37 @@ class Builder:
     def _build_unchanged(self, project: Path, target: Target) -> Path:
         """Build a project that is the same all the while, and for all targets.
 
-        Only the first build is tried again: it may have left a file in the project that the next ones find there, as
-        what writes down a version does.
+        The first build is tried again: it may have left a file in the project that the next ones find there, as what
+        writes down a version does. So is one in which files were touched that are now as before: the build may have
+        written them again, or somebody undid a change. In the first case it does so once more.
         """
-        before = self._digests.get(project)
-        digest = worktree.digest(project)
+        before = self.digests.get(project)
+        digest = self._look(project)
         if before and before != digest:
             raise _ChangedError(project)
         try:
             wheel = self._build_project(project, digest, target)
         except _ChangedError:
-            if before:
+            digest = self._look(project)
+            if before and before != digest:
                 raise
-            digest = worktree.digest(project)
             wheel = self._build_project(project, digest, target)
-        self._digests[project] = digest
+        self.digests[project] = digest
         return wheel
+
+    def _look(self, project: Path) -> str:
+        self._states[project] = worktree.state(project)
+        return worktree.digest(project)
+
+    def _refuse_changed(self, project: Path, digest: str) -> None:
+        """See that a project is what it was; builds may touch the files that they touched before."""
+        before, after = self._states[project], worktree.state(project)
+        touched = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        known = self._touched.setdefault(project, set())
+        others = touched - known
+        known |= touched
+        if others or worktree.digest(project) != digest:
+            raise _ChangedError(project)
 
     def _build_project(self, project: Path, digest: str, target: Target) -> Path:
         """Build once, with our own Python, what turns out to be pure; else, or by the look of it, for each ABI."""
@@ -203,7 +221,7 @@ class Builder:
             except PackError as error:
                 shared = error
             self._shared[project] = shared
-        if isinstance(shared, Path) and built.serves(shared.name, target) and built.is_pure(shared.name):
+        if isinstance(shared, Path) and built.serves(shared.name, target) and built.is_pure(shared):
             return shared
         try:
             builder = self._who(project, target)
@@ -234,17 +252,17 @@ class Builder:
         compiler = _PROBE_COMPILER if probing else Compiler("image") if self._building.image else self._compiler(target)
         with self._workshop() as work:
             wheel = self._build(source, target, builder, compiler, work)
-            if source.is_dir() and worktree.digest(source) != digest:
-                raise _ChangedError(source)
-            if probing and not built.is_pure(wheel.name):
+            if source.is_dir():
+                self._refuse_changed(source, digest)
+            if probing and not built.is_pure(wheel):
                 return keep(wheel, self._cache)
             builder = builder if _says_linux(wheel.name) else _as_for(builder, target)
             if not probing:
                 _check_fits(wheel, target, builder)
             tag = builder.tag if probing else target.python.tag
             falls_back = not probing and worktree.looks_native(source)
-            place = self._shelf.place(digest, wheel.name, target, tag=tag, falls_back=falls_back)
-            publish(work / "wheel", place)
+            place = self._shelf.place(digest, wheel, target, tag=tag, falls_back=falls_back)
+            self._shelf.put(work / "wheel", place)
         return _only_wheel(place)
 
     @contextlib.contextmanager

@@ -160,15 +160,19 @@ def _version(zig: Path) -> str:
 
 
 def _host() -> str:
-    """Name this machine's compiler, as far as it decides what comes out."""
-    command = shlex.split(os.environ.get("CC", "cc"))[:1]
-    try:
-        said = subprocess.run(
-            [*command, "--version"], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        said = "none"
+    """Name this machine's compilers, as far as they decide what comes out."""
+    said = "".join(_answer(os.environ.get(name) or default) for name, default in (("CC", "cc"), ("CXX", "c++")))
     return f"{hashlib.sha256(said.encode()).hexdigest()[:8]}-{_words(machine()).replace(' ', '')}"
+
+
+def _answer(compiler: str) -> str:
+    """Ask a compiler who it is: with all its words, since the first may only be what starts it."""
+    try:
+        return subprocess.run(
+            [*shlex.split(compiler), "--version"], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+        ).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return "none"
 
 
 def triple(platform: Platform) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -10,22 +12,27 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packer import revision
+from packer.errors import PackError
 from packer.files import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import IO
 
 _GENERATED = re.compile(r"__pycache__|\.(mypy|pytest|ruff|hypothesis)(_cache)?|\.(tox|nox|venv|hg|svn)|.*\.egg-info")
 """Names of what tools leave."""
 
-_TOP = {"build", "dist", "_skbuild", ".eggs"}
+_TOP = {"_skbuild", ".eggs"}
 """Likewise, but only in the project's own directory."""
+
+_MADE = re.compile(r"lib(\..*)?|(bdist|temp)\..*|(cp|pp)\d+(-.*)?|scripts-.*|\.gitignore|.*\.(whl|tar\.gz)")
+"""Names of what tools make in these directories, which may as well be somebody's:"""
+
+_TOP_MADE = {"build", "dist"}
 
 _MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
 """Files in directories that can be made again: virtual environments, and what cargo compiles."""
-
-_GIT = ("HEAD", "packed-refs", "refs", "shallow")
-"""What of a repository says which version it is: back ends ask git for it."""
 
 _NATIVE = re.compile(
     r"ext_modules|cffi_modules|ext_package|Extension\(|rust_extensions"
@@ -33,6 +40,12 @@ _NATIVE = re.compile(
 )
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _NATIVE_BUILD_FILES = ("meson.build", "CMakeLists.txt", "Cargo.toml")
+_LIMIT = 1 << 20
+"""Bytes that are read of such a file."""
+
+_UNREAD = "ext_modules"
+"""What counts as said by one that is not read."""
+
 _COMPILED = (".c", ".cc", ".cpp", ".cxx", ".pyx", ".rs", ".f", ".f90")
 """Suffixes of sources that are compiled."""
 
@@ -41,22 +54,40 @@ _MAGIC = b"\x89fatpar\n"
 
 
 def digest(project: Path) -> str:
-    """Give a digest of every file that a build may read, by path, mode and content."""
-    found = hashlib.sha256(b"project")
+    """Give a digest of every file that a build may read, by path, mode and content; and of what git says of them.
+
+    :raises PackError: one cannot be read.
+    """
+    found = hashlib.sha256(f"project\0{revision.state(project)}\0".encode("utf-8", "surrogateescape"))
     for name, path in _files(project):
-        status = path.lstat()
-        said = os.readlink(path) if stat.S_ISLNK(status.st_mode) else sha256(path).hex()
+        try:
+            status = path.lstat()
+            said = os.readlink(path) if stat.S_ISLNK(status.st_mode) else sha256(path).hex()
+        except OSError as error:
+            raise PackError(
+                f"{project / name}: cannot read it: {error.strerror}",
+                hint="all files of a project count; change its mode, or take it out of there",
+            ) from error
         found.update(f"{name.as_posix()}\0{status.st_mode & 0o111:o}\0{said}\n".encode("utf-8", "surrogateescape"))
     return found.hexdigest()
+
+
+def state(project: Path) -> dict[str, tuple[int, ...]]:
+    """Tell of every file that a build may read when it was touched, which nobody can set back."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, path in _files(project):
+        with contextlib.suppress(FileNotFoundError):  # which the digest tells, too
+            status = path.lstat()
+            found[str(name)] = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return found
 
 
 def copy(project: Path, into: Path) -> Path:
     """Copy what a build may read; a repository is linked."""
     into.mkdir()
     for name, path in _files(project):
-        if name.parts[0] != ".git":
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, into / name, follow_symlinks=False)
+        (into / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, into / name, follow_symlinks=False)
     if (project / ".git").exists():
         (into / ".git").symlink_to((project / ".git").resolve())
     return into
@@ -82,22 +113,43 @@ def _contents(source: Path) -> dict[str, str]:
     """
     if source.is_dir():
         return {str(name): _text(path) if str(name) in _BUILD_FILES else "" for name, path in _files(source)}
+    found: dict[str, str] = {}
+    try:
+        for path, content in _members(source):
+            found[_below_top(path)] = content
+    except Exception:  # of what is no good archive; whoever builds it says what is wrong
+        found[_BUILD_FILES[0]] = _UNREAD
+    return found
+
+
+def _members(source: Path) -> Iterator[tuple[str, str]]:
+    """Give the members of a source distribution with the text of those that say how to build."""
     import tarfile
     import zipfile
 
-    found: dict[str, bytes] = {}
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as zipped:
-            for path in zipped.namelist():
-                name = _below_top(path)
-                found[name] = zipped.read(path) if name in _BUILD_FILES else b""
+            for item in zipped.infolist():
+                yield item.filename, _said(item.filename, item.file_size, functools.partial(zipped.open, item))
     elif tarfile.is_tarfile(source):
         with tarfile.open(source) as archive:
             for member in archive:
-                name = _below_top(member.name)
-                stream = archive.extractfile(member) if name in _BUILD_FILES else None
-                found[name] = stream.read() if stream else b""
-    return {name: content.decode("utf-8", "replace") for name, content in found.items()}
+                size = member.size if member.isreg() else None
+                yield member.name, _said(member.name, size, functools.partial(archive.extractfile, member))
+
+
+def _said(path: str, size: int | None, opened: Callable[[], IO[bytes] | None]) -> str:
+    """Give the text of a member that says how to build.
+
+    :param size: none if it is no file, which somebody else may have the content of.
+    """
+    if _below_top(path) not in _BUILD_FILES:
+        return ""
+    stream = opened() if size is not None and size <= _LIMIT else None
+    if stream is None:
+        return _UNREAD
+    with stream:
+        return stream.read(_LIMIT).decode("utf-8", "replace")
 
 
 def _below_top(path: str) -> str:
@@ -107,7 +159,8 @@ def _below_top(path: str) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8", "replace")
+        with path.open("rb") as file:
+            return file.read(_LIMIT).decode("utf-8", "replace") if path.stat().st_size <= _LIMIT else _UNREAD
     except OSError:
         return ""
 
@@ -119,11 +172,6 @@ def _files(project: Path) -> Iterator[tuple[Path, Path]]:
     what it leads to.
     """
     yield from _below(project, Path(), (project.resolve(),))
-    git = project / ".git"
-    found = [git] if git.is_file() else []
-    for name in _GIT:
-        found += sorted(path for path in [git / name, *(git / name).rglob("*")] if path.is_file())
-    yield from ((path.relative_to(project), path) for path in found)
 
 
 def _below(directory: Path, name: Path, roots: tuple[Path, ...]) -> Iterator[tuple[Path, Path]]:
@@ -145,10 +193,25 @@ def _below(directory: Path, name: Path, roots: tuple[Path, ...]) -> Iterator[tup
         if is_link and not (leads_out and (place.is_dir() or place.is_file())):
             yield name / path.name, path
         elif place.is_dir():
-            if not (top and path.name in _TOP) and not any((place / mark).exists() for mark in _MARKS):
+            left = top and (path.name in _TOP or (path.name in _TOP_MADE and _is_made(path)))
+            if not left and not any((place / mark).exists() for mark in _MARKS):
                 yield from _below(place, name / path.name, (*roots, place) if leads_out else roots)
         elif place.is_file() and not _is_packed(place):
             yield name / path.name, place
+
+
+def _is_made(directory: Path) -> bool:
+    """Tell whether a directory of a project is what tools left, not sources: git keeps the project, but nothing of it.
+
+    Without git, its names tell.
+    """
+    tracked = revision.tracked(directory.parent)
+    if tracked:
+        return not any((name + "/").startswith(f"{directory.name}/") for name in tracked)
+    try:
+        return all(_MADE.fullmatch(path.name) or _is_packed(path) for path in directory.iterdir())
+    except OSError:  # nor can a build read it
+        return True
 
 
 def _is_packed(path: Path) -> bool:

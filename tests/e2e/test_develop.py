@@ -34,7 +34,7 @@ def own_store(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept(place: Place) -> list[Path]:
-    return sorted((place.root / "cache/fatpar-packer/run").glob("*/*"))
+    return sorted((place.root / "cache/fatpar-packer/run").glob("*/*/*"))
 
 
 def printing(project: Path, number: int) -> Path:
@@ -78,6 +78,16 @@ def test_a_change_is_seen_and_nothing_else_packs_anew(place: Place) -> None:
     assert said("--fresh") == ("2\n", 2)
     backend.write_text(backend.read_text().replace("print(2)", "print(1)"))
     assert said() == ("1\n", 2)
+
+
+def test_a_change_of_a_project_that_it_needs_is_seen(place: Place) -> None:
+    helper = printing(place.work / "helper", 1)
+    index.project(place.work / "app", "app", requires=[f"hello @ file://{helper.parent}"])
+    words = ("run", "--no-index", "-m", "hello", "app")
+    assert place.packed(*words).stdout == "1\n"
+    helper.write_text(helper.read_text().replace("print(1)", "print(2)"))
+    assert place.packed(*words).stdout == "2\n"
+    assert len(kept(place)) == 2
 
 
 def test_a_project_says_which_slices_there_are(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import zipfile
@@ -9,16 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import index
+from support import compiled, index
 from support.skips import skip_optional
 
-from packer import facts, pythons, sources, worktree
+from packer import facts, pythons, repair, rust, sources, worktree
 from packer.errors import PackError
 from packer.model import Platform, Target
 from packer.targets import running_target
 from packer.toolchain import Building
 
 RUNNING = running_target()
+
+ANSWER = "int answer(void) { return 42; }"
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +106,51 @@ def test_a_pure_wheel_of_what_might_have_native_code_serves_only_its_own_python(
 def test_any_other_pure_wheel_serves_all(bench: Bench, tmp_path: Path, shape: str) -> None:
     source = shaped(shape, index.project(tmp_path / "project", "app"))
     far = Target(facts.pythons()["cp39"].abi, Platform("musl", (1, 1), "aarch64"))
-    assert bench.build(source, target=far if shape == "project" else RUNNING) == bench.build(source, target=far)
+    first = far if shape == "project" else RUNNING  # it takes no interpreter of cp39
+    wheel = bench.build(source, target=first)
+    for target in (RUNNING, far, another_here()):
+        assert bench.build(source, target=target) == wheel
     assert bench.count == 1
+
+
+class TestPureByNameOnly:
+    """A wheel that is called ``py3-none-any`` and has native code in it."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        library = compiled.shared_library(tmp_path, "plain", ANSWER, f"{RUNNING.platform.arch}-linux-gnu.2.17")
+        project = index.project(tmp_path / "project", "app")
+        backend = (project / "backend.py").read_text()
+        (project / "payload").write_bytes(library.read_bytes())
+        adds = "files = dict(FILES)\n    files['app_data/plain.so'] = open('payload', 'rb').read()"
+        (project / "backend.py").write_text(backend.replace("files = dict(FILES)", adds))
+        return project
+
+    def test_is_built_for_each_platform(self, bench: Bench, project: Path) -> None:
+        other = another_here()
+        wheel = bench.build(project, target=other)
+        assert wheel.name.startswith("app-1.0-py2.py3-none-")
+        assert not wheel.name.endswith("-any.whl")
+        assert bench.build(project, target=RUNNING) == wheel  # no Python has a say
+        assert {place.parent.name for place in bench.cache.glob("built/*/*/*.whl")} == {wheel.parent.name}
+
+    @pytest.mark.parametrize("first", ["another", "running"])
+    def test_is_no_wheel_of_another_machine(self, bench: Bench, project: Path, first: str) -> None:
+        other = another_here()
+        bench.build(project, target=other if first == "another" else RUNNING)
+        arch = "aarch64" if RUNNING.platform.arch == "x86_64" else "x86_64"
+        far = Target(other.python, replace(RUNNING.platform, arch=arch))
+        with pytest.raises(PackError, match=r"app_data/plain\.so"):
+            bench.build(project, target=far)
+
+    def test_that_a_cache_has_for_all_serves_none(
+        self, bench: Bench, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = another_here()
+        with monkeypatch.context() as patched:
+            patched.setattr(repair, "native_files", lambda archive: [])
+            assert bench.build(project, target=other).name.endswith("-any.whl")
+        assert not bench.build(project, target=other).name.endswith("-any.whl")
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["pure", "native"])
@@ -136,6 +182,81 @@ def test_what_a_build_may_read_decides(
     found = pythons.find()
     monkeypatch.setattr(pythons, "find", lambda: tuple(replace(one, build=f"{one.build} patched") for one in found))
     assert builds() == (1 if native else 0)
+
+
+def test_what_is_named_to_pip_decides(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = index.project(tmp_path / "project", "app")
+    for name in ("shelf", "other", "third"):
+        (tmp_path / name).mkdir()
+    for name in ("all.txt", "more.txt", "build.txt", "said.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "all.txt").write_text("-c more.txt\n")
+    (tmp_path / "pip.conf").write_text(
+        f"[wheel]\nfind-links =\n    {tmp_path}/third\n[global]\nbuild_constraint = {tmp_path}/said.txt\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "all.txt"))
+    monkeypatch.setenv("PIP_BUILD_CONSTRAINT", f"file://{tmp_path}/build.txt")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/nowhere {tmp_path}/other")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".pydistutils.cfg").write_text("")
+
+    def builds() -> int:
+        before = bench.count
+        bench.build(project, f"--find-links={tmp_path / 'shelf'}")
+        return bench.count - before
+
+    assert [builds(), builds()] == [1, 0]
+    (tmp_path / "shelf/notes").write_text("")
+    assert builds() == 0
+    for name in ("more.txt", "build.txt", "said.txt", ".pydistutils.cfg"):
+        (tmp_path / name).write_text("# another\n")
+        assert [name, builds(), builds()] == [name, 1, 0]
+    for name in ("shelf", "other", "third"):
+        index.wheel(tmp_path / name, "base")
+        assert [name, builds(), builds()] == [name, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["cc", "CXX", "rustc", "maturin"])
+def test_which_compilers_there_are_decides_what_is_not_pure(
+    bench: Bench, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "bin" / name
+    tool.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CC", "env cc")
+    monkeypatch.setenv("CXX", "CXX")
+    monkeypatch.setattr(rust, "_path", lambda: os.environ["PATH"])
+    project = index.project(tmp_path / "project", "app", native=True)
+    built: list[int] = []
+    for version in (1, 1, 2):
+        tool.write_text(f"#!/bin/sh\necho {version}\n")
+        tool.chmod(0o755)
+        before = bench.count
+        bench.build(project)
+        built.append(bench.count - before)
+    assert built == [1, 0, 1]
+
+
+@pytest.mark.parametrize("damage", ["cut", "another", "gone", "noted"])
+def test_a_wheel_that_is_damaged_is_built_again(bench: Bench, tmp_path: Path, shape: str, damage: str) -> None:
+    source = shaped(shape, index.project(tmp_path / "project", "app"))
+    wheel = bench.build(source)
+    whole = wheel.read_bytes()
+    if damage == "cut":
+        wheel.write_bytes(whole[:-30])
+    elif damage == "another":
+        (tmp_path / "other").mkdir()
+        index.wheel(tmp_path / "other", "app", tag="py2.py3-none-any").replace(wheel)
+    elif damage == "gone":
+        wheel.unlink()
+    else:
+        (wheel.parent / "sha256").write_bytes(b"\xff")
+    assert bench.build(source) == wheel
+    assert wheel.read_bytes() == whole
+    assert bench.count == 2
+    assert bench.build(source) == wheel
+    assert bench.count == 2
 
 
 def test_a_build_does_not_see_what_changes_from_run_to_run(
@@ -194,3 +315,41 @@ class TestProjectThatChanges:
         builder.build(project, RUNNING)
         with pytest.raises(PackError, match="was changed while it was packed"):
             builder.build(project, other)
+
+    def test_and_is_changed_back_in_time(self, bench: Bench, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        (project / "notes.txt").write_text("ours")
+        changes = f"""
+import os
+os.chdir({str(project)!r})
+before = os.stat("notes.txt")
+if not os.path.exists({str(tmp_path / "done")!r}):
+    open({str(tmp_path / "done")!r}, "w").close()
+    FILES["notes.txt"] = "another"
+    open("notes.txt", "w").write("none")
+    open("notes.txt", "w").write("ours")
+    os.utime("notes.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+"""
+        backend = (project / "backend.py").read_text()
+        (project / "backend.py").write_text(backend.replace("\n\n\ndef", f"\n{changes}\ndef"))
+        wheel = bench.build(project)
+        with zipfile.ZipFile(wheel) as archive:
+            assert "notes.txt" not in archive.namelist()
+        assert bench.count == 2
+
+    def test_to_the_same_by_each_build(self, bench: Bench, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        (project / "speedups.c").write_text("")
+        writes = "import os, sys\nfor name in ('version.txt', os.environ['ALSO'] + str(sys.version_info[1])):\n"
+        backend = (project / "backend.py").read_text()
+        (project / "backend.py").write_text(f"{writes}    open(name, 'a').close(); os.utime(name)\n{backend}")
+        other = another_here()
+        for one in (RUNNING, other):
+            (project / f"also{one.python.version[1]}").write_text("")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ALSO", "also")
+            builder = bench.builder()
+            (project / "version.txt").write_text("")
+            for target in (RUNNING, other, other):
+                builder.build(project, target)
+        assert bench.count == 4

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from support import index
 
-from packer import develop, pack
+from packer import develop, pack, resolve, worktree
 from packer.config import Config
 from packer.job import job_of
 from packer.progress import Quiet
+from packer.requests import Requests
 from packer.targets import running_target
 
 if TYPE_CHECKING:
@@ -66,17 +67,20 @@ def job(config: Config) -> Job:
     return develop.job_for(job_of(config, 60)[0], running_target())
 
 
-def packing(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = lambda: None) -> None:
+def packing(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] = lambda: None, *others: Path) -> None:
     """Write a few words in the place of a program.
 
     :param meanwhile: what somebody else does before it is put into its place.
+    :param others: projects that are built although nobody named them.
     """
 
     def packed(job: Job, progress: object) -> SimpleNamespace:
         assert job.output
         job.output.write_text("packed")
+        directories = {path: worktree.digest(path) for path in others}
         meanwhile()
-        return SimpleNamespace(tools=(SimpleNamespace(name="tool"),), written=SimpleNamespace(path=job.output))
+        written = SimpleNamespace(path=job.output)
+        return SimpleNamespace(tools=(SimpleNamespace(name="tool"),), written=written, directories=directories)
 
     monkeypatch.setattr(pack, "pack", packed)
 
@@ -120,6 +124,34 @@ def test_so_does_what_builds_see_and_nothing_else_of_the_environment(monkeypatch
     assert develop.kept(job(CONFIG), CONFIG) == program
     monkeypatch.setenv("APP_FLAVOUR", "sweet")
     assert develop.kept(job(CONFIG), CONFIG) is None
+
+
+def test_so_does_a_project_that_a_project_needs(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = index.project(tmp_path / "helper", "helper")
+
+    def change() -> None:
+        (helper / "new.txt").write_text("1")
+
+    packing(monkeypatch, lambda: None, work / "project", helper)
+    program = put(CONFIG)
+    assert develop.kept(job(CONFIG), CONFIG) == program
+    change()
+    assert develop.kept(job(CONFIG), CONFIG) is None
+    (helper / "new.txt").unlink()
+    packing(monkeypatch, change, work / "project", helper)
+    assert put(CONFIG) == program
+    assert develop.kept(job(CONFIG), CONFIG) is None  # of what it was before
+    (helper / "new.txt").unlink()
+    assert develop.kept(job(CONFIG), CONFIG) == program
+
+
+def test_what_is_resolved_tells_which_projects_were_built(tmp_path: Path) -> None:
+    helper = index.project(tmp_path / "helper", "helper")
+    app = index.project(tmp_path / "app", "app", requires=[f"helper @ file://{helper}"])
+    (found,) = resolve.resolve(
+        Requests((str(app),), no_index=True), [running_target()], cache=tmp_path / "cache", progress=lambda _: None
+    )
+    assert dict(found.directories) == {path: worktree.digest(path) for path in (app, helper)}
 
 
 def test_somebody_else_packs_the_same_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

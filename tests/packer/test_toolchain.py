@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import sys
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import compiled, index
+from support import compiled, index, repositories
 from support.hosts import require_host
+from support.repositories import git
 
 from packer import container, facts, pythons, sources, toolchain, worktree
 from packer.elfread import read
@@ -252,12 +255,13 @@ class TestWorktree:
         (project / "src/build").mkdir(parents=True)
         (project / "up").symlink_to("..")  # to which much else belongs
         seen.add(worktree.digest(project))
-        (project / ".git").mkdir()
+        git(project, "init", "-q")
         changes: list[Callable[[], object]] = [
             lambda: (project / "src/build/a.py").write_text("a"),
             lambda: (project / "mod.c").chmod(0o755),
             lambda: (project / "link").symlink_to("mod.c"),
-            lambda: (project / ".git/HEAD").write_text("ref: refs/heads/main"),
+            lambda: git(project, "add", "mod.c"),
+            lambda: git(project, "commit", "-q", "-m", "x"),
         ]
         for change in changes:
             change()
@@ -273,6 +277,88 @@ class TestWorktree:
             "src",
             "up",
         ]
+
+    @pytest.mark.parametrize("kind", ["itself", "below", "linked", "submodule"])
+    def test_what_git_says_of_it_counts(self, tmp_path: Path, kind: str) -> None:
+        repository = repositories.make(tmp_path / "repository")
+        project = repository / "project" if kind == "below" else repository
+        if kind == "linked":
+            project = tmp_path / "linked"
+            git(repository, "worktree", "add", "-q", str(project))
+        elif kind == "submodule":
+            git(tmp_path, "init", "-q", "outer")
+            git(tmp_path / "outer", "submodule", "add", "-q", str(repository), "inner")
+            project = tmp_path / "outer/inner"
+        seen = {worktree.digest(project)}
+        for words in (
+            ("tag", "v1.0"),
+            ("commit", "-q", "--allow-empty", "-m", "x"),
+            ("pack-refs", "--all"),
+            ("rm", "-q", "--cached", "app.py" if kind == "below" else "project/app.py"),
+            ("switch", "-q", "-c", "other"),
+        ):
+            git(project, *words)
+            assert (worktree.digest(project) in seen) == (words[0] == "pack-refs")
+            seen.add(worktree.digest(project))
+
+    def test_how_deep_a_clone_is_counts(self, tmp_path: Path) -> None:
+        repository = repositories.make(tmp_path / "repository")
+        for _ in range(2):
+            git(repository, "commit", "-q", "--allow-empty", "-m", "x")
+        git(tmp_path, "clone", "-q", "--depth=1", f"file://{repository}", "clone")
+        first = worktree.digest(tmp_path / "clone")
+        git(tmp_path / "clone", "fetch", "-q", "--depth=2")
+        assert worktree.digest(tmp_path / "clone") != first
+
+    @pytest.mark.parametrize("name", ["build", "dist"])
+    def test_sources_may_be_called_as_what_tools_make(self, tmp_path: Path, name: str) -> None:
+        project = index.project(tmp_path / "project", "app")
+        first = worktree.digest(project)
+        (project / name / "lib.linux-x86_64-cpython-311").mkdir(parents=True)
+        (project / name / "lib.linux-x86_64-cpython-311/app.py").write_text("")
+        (project / name / "app-1.0.tar.gz").write_text("")
+        assert worktree.digest(project) == first
+        (project / name / "app.py").write_text("1")
+        assert worktree.digest(project) != first
+        git(project, "init", "-q")
+        git(project, "add", "pyproject.toml")
+        kept = worktree.digest(project)
+        (project / name / "app.py").write_text("2")
+        assert worktree.digest(project) == kept  # git has others only
+        git(project, "add", "-f", f"{name}/app.py")
+        kept = worktree.digest(project)
+        (project / name / "app.py").write_text("3")
+        assert worktree.digest(project) != kept
+        assert (worktree.copy(project, tmp_path / "copy") / name / "app.py").read_text() == "3"
+
+    def test_a_file_that_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        project = index.project(tmp_path / "project", "app")
+        (project / "memory").symlink_to("/proc/self/mem")
+        with pytest.raises(PackError, match=rf"^{project}/memory: cannot read it: Input/output error$") as caught:
+            worktree.digest(project)
+        assert caught.value.hint
+
+    @pytest.mark.parametrize("kind", ["dangling", "loop", "large", "directory", "cut", "broken", "encrypted"])
+    def test_a_source_distribution_that_cannot_be_read_might_have_native_code(self, tmp_path: Path, kind: str) -> None:
+        path, item = tmp_path / "app-1.0.tar.gz", tarfile.TarInfo("app-1.0/setup.py")
+        content = b"setup()\n" + bytes(2 << 20 if kind == "large" else 0)
+        if kind in ("dangling", "loop"):
+            item.type, item.linkname = tarfile.LNKTYPE, item.name if kind == "loop" else "app-1.0/nowhere.py"
+        elif kind == "directory":
+            item.type = tarfile.DIRTYPE
+        item.size = len(content) if item.isreg() else 0
+        with tarfile.open(path, "w:gz") as archive:
+            archive.addfile(item, io.BytesIO(content))
+        if kind == "cut":
+            path.write_bytes(path.read_bytes()[:-20])
+        elif kind in ("broken", "encrypted"):
+            with zipfile.ZipFile(path, "w") as zipped:
+                zipped.writestr("app-1.0/setup.py", content)
+            whole = path.read_bytes()
+            encrypted = whole.replace(b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\x01")
+            path.write_bytes(whole.replace(b"PK\x03\x04", b"PK\x03\x05") if kind == "broken" else encrypted)
+        assert worktree.looks_native(path)
+        assert not worktree.is_meson(path)
 
     def test_where_a_link_leads_out_of_it_is_what_is_there(self, tmp_path: Path) -> None:
         project = index.project(tmp_path / "project", "app")
