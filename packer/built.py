@@ -175,6 +175,11 @@ def _digest(wheel: Path, _changed: int) -> str:
 
 
 def _native_files(wheel: Path) -> list[str]:
+    return _native_in(wheel, wheel.stat().st_ctime_ns)
+
+
+@functools.cache
+def _native_in(wheel: Path, _changed: int) -> list[str]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             return repair.native_files(archive)

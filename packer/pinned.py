@@ -142,7 +142,7 @@ def nested(requirements: Sequence[Path]) -> list[Path]:
             option, word = _OPTION.sub(r"\1", line), os.path.expandvars(_OPTION.sub(r"\2", line)).strip("'\"")
             if option in ("-r", "--requirement", "-c", "--constraint"):
                 waiting.append(Path(os.path.normpath(file.parent / word)))
-            else:
+            elif word:
                 found += [*local(word), *local(str(file.parent / word))]
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ _GUARDS = (
 """An empty monitor is none; git before 2.36 would run a program called false. Hooks, pagers and aliases need none: what
 is asked here writes nothing, not even the index, and is asked by git's own words.
 """
+
+_CONFIG = re.compile(r"GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)$")
+"""Variables with the user's own configuration, as which directories are safe; what we say with ``-c`` wins."""
 
 _ENVIRONMENT = {
     "LC_ALL": "C", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1",
@@ -105,7 +109,9 @@ def state(directory: Path) -> str:
         )
         depth = directory / shallow
         said = [commit, depth.read_text() if depth.is_file() else ""]
-        said.append(_git(directory, "for-each-ref", "--format=%(HEAD)%(refname) %(objectname)"))
+        said.append(
+            _git(directory, "for-each-ref", "--format=%(HEAD)%(refname) %(objectname)", "refs/heads", "refs/tags")
+        )
         return "\n".join([*said, *_lines(directory, "ls-files")])
     except (_GitError, OSError):
         return ""
@@ -124,8 +130,9 @@ class _GitError(Exception):
 
 
 def _git(directory: Path, *words: str, told: str = "") -> str:
-    # hooks have variables of their repository; nobody's index is to be written to
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | _ENVIRONMENT
+    # hooks have variables of their repository; what a user configures by variables counts
+    told_git = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or _CONFIG.match(name)}
+    environment = told_git | _ENVIRONMENT
     command = ["git", *_GUARDS, "-C", str(directory), *words]
     status, answer, lament = _run(command, environment, os.fsencode(told))
     said = os.fsdecode(lament).strip()

@@ -45,7 +45,7 @@ _PIP_FRAME = re.compile(
 _COMPILERS = re.compile(r"\S+:\d+:(\d+:)? (fatal )?(error|ERROR): |\S+\.p(yx|xd|xi):\d+:\d+: (?!warning)")
 """How compilers, and Cython, begin to say what is wrong; who started them says only which command failed."""
 
-_NOT_DECLARED = re.compile(r"undeclared|file not found|unknown type name|no member named")
+_NOT_DECLARED = re.compile(r"undeclared|'(sys|linux|bits|asm)/\S+' file not found|unknown type name|no member named")
 """What they say of what headers do not have."""
 
 _BEFORE, _SHOWN = 3, 12
@@ -140,6 +140,7 @@ class Builder:
         """Of the projects that were built."""
         self._states: dict[Path, dict[str, tuple[int, ...]]] = {}
         self._touched: dict[Path, set[str]] = {}
+        self._copied: set[Path] = set()
 
     def known(self, target: Target) -> dict[str, Path]:
         """Give the wheels built for ``target`` in this cache, by the SHA-256 of the source distribution."""
@@ -172,7 +173,8 @@ class Builder:
 
         The first build is tried again: it may have left a file in the project that the next ones find there, as what
         writes down a version does. So is one in which files were touched that are now as before: the build may have
-        written them again, or somebody undid a change. In the first case it does so once more.
+        written them again, or somebody undid a change. From then on a project is built in a copy, since Cython, for
+        one, writes down where its build environment was, each time anew; not where that would hide its repository.
         """
         before = self.digests.get(project)
         digest = self._look(project)
@@ -184,6 +186,8 @@ class Builder:
             digest = self._look(project)
             if before and before != digest:
                 raise
+            if worktree.stands_alone(project):
+                self._copied.add(project)
             wheel = self._build_project(project, digest, target)
         self.digests[project] = digest
         return wheel
@@ -320,7 +324,7 @@ class Builder:
         self, source: Path, target: Target, builder: Interpreter, compiler: Compiler, work: Path
     ) -> tuple[Sequence[str], dict[str, str]]:
         place = source
-        if source.is_dir() and (builder.version < (3, 8) or self._building.image):
+        if source.is_dir() and (builder.version < (3, 8) or self._building.image or source in self._copied):
             place = worktree.copy(source, work / "source")  # old setuptools leaves its objects for the next compiler
         pip = self._pip_for(builder, target, work)
         dated = self._as_of and not pip.is_relative_to(work) and knows_dates()

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO
 
-_GENERATED = re.compile(r"__pycache__|\.(mypy|pytest|ruff|hypothesis)(_cache)?|\.(tox|nox|venv|hg|svn)|.*\.egg-info")
-"""Names of what tools leave."""
+_GENERATED = re.compile(
+    r"__pycache__|\.(mypy|pytest|ruff|hypothesis)(_cache)?|\.(tox|nox|venv|hg|svn)|.*\.egg-info|\..+\.tmp-\w{8}"
+)
+"""Names of what tools leave, and of archives that are being written."""
 
 _TOP = {"_skbuild", ".eggs"}
 """Likewise, but only in the project's own directory."""
@@ -91,6 +93,11 @@ def copy(project: Path, into: Path) -> Path:
     if (project / ".git").exists():
         (into / ".git").symlink_to((project / ".git").resolve())
     return into
+
+
+def stands_alone(project: Path) -> bool:
+    """Tell whether a copy of a project is to git what the project is: a repository, or nothing."""
+    return (project / ".git").is_dir() or not revision.state(project)
 
 
 def looks_native(source: Path) -> bool:
@@ -194,7 +201,7 @@ def _below(directory: Path, name: Path, roots: tuple[Path, ...]) -> Iterator[tup
             yield name / path.name, path
         elif place.is_dir():
             left = top and (path.name in _TOP or (path.name in _TOP_MADE and _is_made(path)))
-            if not left and not any((place / mark).exists() for mark in _MARKS):
+            if not left and not any(os.path.exists(place / mark) for mark in _MARKS):
                 yield from _below(place, name / path.name, (*roots, place) if leads_out else roots)
         elif place.is_file() and not _is_packed(place):
             yield name / path.name, place

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import compiled, index
+from support import compiled, index, repositories
 from support.skips import skip_optional
 
-from packer import facts, pythons, repair, rust, sources, worktree
+from packer import built, facts, pythons, repair, rust, sources, worktree
 from packer.errors import PackError
 from packer.model import Platform, Target
 from packer.targets import running_target
@@ -150,6 +150,7 @@ class TestPureByNameOnly:
         with monkeypatch.context() as patched:
             patched.setattr(repair, "native_files", lambda archive: [])
             assert bench.build(project, target=other).name.endswith("-any.whl")
+        built._native_in.cache_clear()  # another process
         assert not bench.build(project, target=other).name.endswith("-any.whl")
 
 
@@ -284,8 +285,22 @@ class TestProjectThatChanges:
     def kept(self, bench: Bench) -> set[str]:
         return {place.name for place in (bench.cache / "built").glob("*")}
 
-    def test_during_each_build(self, bench: Bench, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kept", [False, True], ids=["nowhere", "in-git"])
+    def test_by_each_build_is_built_in_a_copy(self, bench: Bench, tmp_path: Path, kept: bool) -> None:
+        """As Cython does, which writes down where numpy's headers were."""
         project = self.appending(tmp_path / "project", "'a'")
+        if kept:
+            repositories.git(project, "init", "-q")
+            repositories.commit(project)
+        builder = bench.builder()
+        builder.build(project, RUNNING)
+        changed = worktree.digest(project)
+        builder.build(project, another_here())
+        assert (bench.count, self.kept(bench)) == (3, {changed})
+        assert worktree.digest(project) == changed
+
+    def test_by_each_build_where_a_copy_would_hide_its_repository(self, bench: Bench, tmp_path: Path) -> None:
+        project = self.appending(repositories.make(tmp_path / "repository") / "lib", "'a'")
         with pytest.raises(PackError, match=rf"^{re.escape(str(project))} was changed while it was packed$") as caught:
             bench.build(project)
         assert caught.value.hint.startswith("pack it again while nothing writes into it")
@@ -310,7 +325,7 @@ class TestProjectThatChanges:
         assert builder.build(project, RUNNING) == wheel
 
     def test_during_the_build_of_a_later_slice(self, bench: Bench, tmp_path: Path) -> None:
-        project = self.appending(tmp_path / "project", "'w'")
+        project = self.appending(repositories.make(tmp_path / "repository") / "lib", "'w'")
         builder, other = bench.builder(), another_here()
         builder.build(project, RUNNING)
         with pytest.raises(PackError, match="was changed while it was packed"):
@@ -338,7 +353,7 @@ if not os.path.exists({str(tmp_path / "done")!r}):
         assert bench.count == 2
 
     def test_to_the_same_by_each_build(self, bench: Bench, tmp_path: Path) -> None:
-        project = index.project(tmp_path / "project", "app")
+        project = index.project(repositories.make(tmp_path / "repository") / "lib", "app")
         (project / "speedups.c").write_text("")
         writes = "import os, sys\nfor name in ('version.txt', os.environ['ALSO'] + str(sys.version_info[1])):\n"
         backend = (project / "backend.py").read_text()

@@ -304,6 +304,11 @@ def test_a_repository_of_another_user_is_told_with_the_way_out(
         f"no revision of {repository} is stated: it belongs to another user; if you trust it: "
         f"git config --global --add safe.directory {repository}"
     )
+    with monkeypatch.context() as told:  # as machines of CI services do
+        for name, value in (("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", "*")):
+            told.setenv(f"GIT_CONFIG_{name}", value)
+        assert not modified(repository)
+        assert revision.state(repository)
     git_settings = tmp_path / ".gitconfig"
     git_settings.write_text(f"[safe]\n    directory = {repository}\n")
     assert not modified(repository)
