@@ -354,8 +354,10 @@ def measure_launcher(nothing: Archive, httpie: Archive, place: Place, found: Fin
     launcher = time_launcher(nothing, place, STARTS)
     found.add("launcher", as_json(launcher), show_launcher(launcher))
     if is_here("strace"):
-        archives = {httpie: ("--version",), nothing: ()}
-        calls = {one.size: count_calls(one.path, arguments, place) for one, arguments in archives.items()}
+        calls = {
+            one.size: count_calls(one.path, arguments, place)
+            for one, arguments in ((httpie, ("--version",)), (nothing, ()))
+        }
         listed = [{"archive": size, "calls": count} for size, count in calls.items()]
         found.add("system_calls", listed, show_calls(calls))
 
