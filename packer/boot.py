@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import textwrap
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -193,15 +194,16 @@ def boot_source(entry: Function | Module | Script, *, table: bool = False) -> st
     multiprocessing's spawn and forkserver import it once more, by its path, as ``__mp_main__``. Then it does what a
     console script does: import the program's module, in which things may be registered that the child has to know.
     """
-    head = _HEAD + _TABLE.format(reader=f"/{modules.READER}") if table else _HEAD
+    head = _HEAD + _TABLE.format(reader=modules.READER.removeprefix("boot")) if table else _HEAD
     if isinstance(entry, Function):
         first = entry.attribute.partition(".")[0]
         call = _CALL_FUNCTION.format(module=entry.module, first=first, attribute=entry.attribute)
         return head + call
     if isinstance(entry, Module):
         return head + _RUN_MODULE.format(module=entry.module)
-    beside = _BESIDE if entry.path.startswith("app/") else ""
-    return head + _RUN_SCRIPT.format(path=f"/{entry.path}", beside=beside)
+    if entry.path.startswith("app/"):
+        return head + _RUN_SCRIPT.format(path=f"/{entry.path}", beside=_BESIDE, code=_KEPT_CODE)
+    return head + _RUN_SCRIPT.format(path=f"/{entry.path}", beside="", code=_COMPILED_CODE)
 
 
 # Every line but an import is guarded: in a child, argv and path are the parent's already. Python 2.7 in a view has a
@@ -226,11 +228,10 @@ if __name__ == "__main__":
 # Not imported, so that sys.modules is as ever; the loader is the one of this file.
 _TABLE = """\
     if sys.version_info >= (3, 5):
-        view = __file__.rsplit("/", 2)[0]
         imports = {{"__name__": "fatpar"}}
-        exec(type(__loader__)("fatpar", view + {reader!r}).get_code("fatpar"), imports)
-        imports["install"](view)
-        del imports, view
+        exec(type(__loader__)("fatpar", __file__.rpartition("/")[0] + {reader!r}).get_code("fatpar"), imports)
+        imports["install"](__file__)
+        del imports
 """
 
 # The import is not guarded: a console script's is not, and a child may need what it registers.
@@ -254,11 +255,23 @@ _RUN_SCRIPT = """\
     if sys.version_info[0] > 2:
         __loader__ = type(__loader__)("__main__", __file__)
 {beside}\
+{code}\
     del sys
-    with open(__file__, "rb") as code:
-        code = compile(code.read(), __file__, "exec")
     exec(globals().pop("code"))
 """
+
+_COMPILED_CODE = """\
+    with open(__file__, "rb") as code:
+        code = compile(code.read(), __file__, "exec")
+"""
+
+# compile makes all types of ast, which takes longer than Python's start otherwise does without site. In bin there is
+# no place for bytecode.
+_KEPT_CODE = f"""\
+    if sys.version_info[0] > 2:
+        code = __loader__.get_code("__main__")
+    else:
+{textwrap.indent(_COMPILED_CODE, "    ")}"""
 
 # As python does for a script; a script in bin/ has nothing to import there
 _BESIDE = """\

@@ -17,7 +17,7 @@ from packer.compilechild import MODIFIED
 from packer.model import EntryKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from packer.model import Layer, Target
 
@@ -25,8 +25,14 @@ PATH = "boot/.modules"
 READER = "boot/.import.py"
 """Where the table and ``packer/hostimport.py`` are in a view; no tool's name begins with a dot."""
 
+COMPILED = "boot/.compiled.py"
+"""Where ``packer/hostcompiled.py`` is, which that one runs."""
+
 FEWEST = 20
 """Modules. Reading a table takes about as long as looking for so many: an estimate, from programs with none and 226."""
+
+BEHIND = 5
+"""Modules that are imported with one of the standard library's, itself among them: an estimate, as argparse has 12."""
 
 _Directories = dict[str, dict[str, EntryKind]]
 """Path of a directory in the view -> what is in it."""
@@ -34,15 +40,17 @@ _Directories = dict[str, dict[str, EntryKind]]
 _LINE = re.compile(r"[^\t\n]*")
 
 
-def reader() -> Path:
-    """Give the file that reads a table on the host."""
-    return Path(__file__).with_name("hostimport.py")
+def readers() -> Iterator[tuple[Path, str]]:
+    """Give what reads a table on the host, and where it belongs in a view."""
+    for name, place in (("hostimport.py", READER), ("hostcompiled.py", COMPILED)):
+        yield Path(__file__).with_name(name), place
 
 
-def table(layers: Sequence[Layer], target: Target) -> bytes:
+def table(layers: Sequence[Layer], target: Target, imported: Callable[[], int] = int) -> bytes:
     """Make the table of a view; ``b""`` where none is of use: for 2.7, and for programs of few modules.
 
     :param layers: as :func:`packer.view.links` takes them.
+    :param imported: counts the modules of the standard library that the program imports for sure.
     """
     if target.python.version < (3, 5):
         return b""
@@ -55,8 +63,8 @@ def table(layers: Sequence[Layer], target: Target) -> bytes:
         known = [name for name in _known(directory, children, directories, suffixes) if _LINE.fullmatch(name)]
         if known and _LINE.fullmatch(directory):
             lines.append("\t".join((directory, *known)))
-    enough = sum(line.count("\t") for line in lines) >= FEWEST
-    return native.encoded("\n".join(lines)) if enough else b""
+    few = FEWEST - sum(line.count("\t") for line in lines)
+    return native.encoded("\n".join(lines)) if few <= 0 or imported() * BEHIND >= few else b""
 
 
 def _directories(layers: Sequence[Layer], roots: dict[str, str]) -> _Directories:

@@ -20,6 +20,7 @@ from packer import (
     explain,
     facts,
     files,
+    imports,
     layers,
     layout,
     lazy,
@@ -458,13 +459,13 @@ def _slice(
         entries = [(name, boot.resolve(wanted, packages)) for name, wanted in tools]
     except UsageError as error:
         raise UsageError(f"{target.name}: {error}", error.hint) from error
-    contents = [*packages, _app_layer(job, entries, target, packages, work)]
-    links, conflicts = view.links(contents, target, runtime)
     starts = [boot.start(entry) for _, entry in entries if not isinstance(entry, boot.Executable)]
+    kept = Cache(job.cache / "read")
+    contents = [*packages, _app_layer(job, entries, starts, target, packages, work, kept)]
+    links, conflicts = view.links(contents, target, runtime)
     requires = [one.requires_python for one in installed if one.requires_python]
     if runtime:
         contents.append(runtime.layer)
-    kept = Cache(job.cache / "read")
     judged = needs.judge(binaries.report(contents, kept), target)
     accepted = claims.refuse(claims.excess(judged, target.platform), job.accept)
     needed = needs.needs(target, contents, starts, requires, kept, runtime)
@@ -481,17 +482,21 @@ def _slice(
 
 
 def _app_layer(
-    job: Job, entries: Iterable[tuple[str, boot.EntryPoint]], target: Target, packages: Sequence[Layer], work: Path
-) -> Layer:
+    job: Job, entries: Iterable[tuple[str, boot.EntryPoint]], starts: Sequence[str], target: Target,
+    packages: Sequence[Layer], work: Path, kept: Cache,
+) -> Layer:  # fmt: skip
     """What belongs to this program alone: its script, what it includes, the table of all modules, boot files."""
     beside = "app" if job.script else "lib/python/site-packages"
     places = [(job.script, f"app/{job.script.name}")] if job.script else []
     places += [(source, f"{beside}/{destination}") for source, destination in job.include]
     boots = work / "boot"
     boots.mkdir(parents=True, exist_ok=True)  # a slice that carries its interpreter has the same
-    table = modules.table([*packages, layers.read("app", LayerKind.APP, places)], target) if job.table else b""
+    program = [*packages, layers.read("app", LayerKind.APP, places)]
+    table = b""
+    if job.table:
+        table = modules.table(program, target, lambda: len(imports.stdlib_imports(target, program, starts, kept)))
     if table:
-        places += [(_written(boots / "modules", table), modules.PATH), (modules.reader(), modules.READER)]
+        places += [(_written(boots / "modules", table), modules.PATH), *modules.readers()]
     for name, entry in entries:
         if not isinstance(entry, boot.Executable):
             source = boot.boot_source(entry, table=bool(table))

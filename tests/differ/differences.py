@@ -88,7 +88,9 @@ def _of_the_table() -> tuple[Difference, ...]:
         Difference(where, TABLE, since=since, becomes=by_table)
         for where in ("awkward.asked_directly > 2", "packages > importers of *", "packages > iter_modules > *")
     ]
-    found += [Difference(f"{one} > path_importer_cache > PREFIX/*", TABLE, since=since) for one in PROCESSES[:3]]
+    found += [
+        Difference(f"{one} > path_importer_cache > *", TABLE, since=since, becomes=by_table) for one in PROCESSES[:3]
+    ]
     found += [
         Difference(
             f"{one} > sys > path_hooks", TABLE, since=since,

@@ -358,3 +358,90 @@ def test_the_table_has_what_can_be_found_in_one_way() -> None:
         "lib/python3.11/site-packages/package/deep": "er.py",
         "lib/python3.11/site-packages/space": "part.py\tsub/",
     }
+
+
+BESIDE = """\
+import json, os, sys
+
+def value(name):
+    try:
+        return __import__(name).VALUE
+    except ImportError as error:
+        return str(error)
+
+def report():
+    place = sys.argv[1]
+    found = [value("one"), value("pack"), value("later"), value("folder"), value("lost")]
+    with open(os.path.join(place, "later.py"), "w") as file:
+        file.write("VALUE = 'made'\\n")
+    found += [value("later"), type(sys.path_importer_cache[place]).__module__]
+    print(json.dumps(found))
+"""
+
+
+def outside(view: View, tmp_path: Path) -> Path:
+    """Give the interpreter a directory of its own, by a ``.pth`` file."""
+    place = tmp_path / "outside"
+    (place / "pack").mkdir(parents=True)
+    (place / "folder.py").mkdir()
+    (place / "one.py").write_text("VALUE = 1\n")
+    (place / "pack/__init__.py").write_text("VALUE = 'package'\n")
+    (place / "lost.py").symlink_to("nowhere")
+    (view.site / "outside.pth").write_text(f"{place}\n")
+    return place
+
+
+def test_directories_of_the_interpreter_are_as_they_are_at_the_moment(view: View, tmp_path: Path) -> None:
+    place = outside(view, tmp_path)
+    view.write({"report.py": BESIDE})
+    said = {}
+    for table in (False, True):
+        for made in place.glob("later.py"):
+            made.unlink()
+        view.install(boot.Function("report", "report"), table=table)
+        done = view.run(str(place))
+        assert done.stderr == ""
+        said[table] = json.loads(done.stdout)
+    assert said[False].pop() == "_frozen_importlib_external"
+    assert said[True].pop() == "fatpar"
+    assert said[True] == said[False]
+    assert said[True][:3] == [1, "package", "No module named 'later'"]
+    assert said[True][5] == "made"
+
+
+STALE = ("same time", "same size", "unchecked", "checked")
+
+
+@pytest.mark.parametrize("what", STALE)
+def test_bytecode_of_the_interpreters_is_held_against_its_source(view: View, tmp_path: Path, what: str) -> None:
+    if what in ("unchecked", "checked") and minor(view.interpreter) < (3, 7):
+        return  # PEP 552
+    place = outside(view, tmp_path)
+    view.write({"report.py": "import one\ndef report(): print(one.VALUE)\n"})
+    view.install(boot.Function("report", "report"))
+    assert view.run().stdout == "1\n"
+    source = place / "one.py"
+    time = source.stat().st_mtime_ns
+    if what in ("unchecked", "checked"):
+        mode = f"py_compile.PycInvalidationMode.{what.upper()}_HASH"
+        code = f"import py_compile; py_compile.compile({str(source)!r}, invalidation_mode={mode})"
+        subprocess.run([view.interpreter.path, "-I", "-c", code], check=True)
+    source.write_text("VALUE = 22\n" if what == "same time" else "VALUE = 2\n")
+    os.utime(source, ns=(time, time if what == "same time" else time + 10**10))
+    plain = subprocess.run([*view.command()], check=True, capture_output=True, text=True).stdout
+    assert plain == {"same time": "22\n", "unchecked": "1\n"}.get(what, "2\n")
+
+
+def test_what_an_import_leaves_behind_is_collected_later(view: View) -> None:
+    leaves = "import weakref\nclass Knot: pass\nknots = []\nfor _ in range(2000):\n    knot = Knot()\n"
+    leaves += "    knot.self = knot\n    knots.append(weakref.ref(knot))\ndel knot\n"
+    counts = "import gc, leaves\nbefore = gc.get_count()[0]\n"
+    counts += "def report():\n    gc.collect()\n    frozen = getattr(gc, 'get_freeze_count', int)()\n"
+    counts += "    print(frozen, sum(1 for one in leaves.knots if one() is not None), len(gc.get_objects()) > 2000)\n"
+    view.write({"leaves.py": leaves, "report.py": counts})
+    said = []
+    for table in (False, True):
+        view.install(boot.Function("report", "report"), table=table)
+        said.append(view.run().stdout)
+    assert said[0] == said[1]
+    assert said[0].endswith(" 0 True\n")

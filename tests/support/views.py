@@ -79,7 +79,8 @@ class View:
         found = modules.table([there], self.target) if table else b""
         (self.root / "boot/tool.py").write_text(boot.boot_source(entry, table=bool(found)), "utf-8")
         (self.root / modules.PATH).write_bytes(found)
-        shutil.copy(modules.reader(), self.root / modules.READER)
+        for source, place in modules.readers():
+            shutil.copy(source, self.root / place)
 
     def command(
         self,
