@@ -34,6 +34,17 @@ BOOT = "what runs as __main__ is the boot file of the view, since the program is
 LINKS = "directories of a view are links to layers of the store"
 TIDY = "a view has what packer puts there, and not what venv adds for shells"
 
+INSTALLED = "packer writes who installed, and nothing of where a wheel came from, or that the user named it"
+RE = "console scripts of the last pip for these Pythons import re"
+
+
+def without_pips(plain: Any) -> Any:
+    """What packer does not write, as it is in lists of files, and in what was read of them."""
+    if plain[0] == "pip\n":
+        return ["fatpar\n", plain[1], None, None]
+    return [one for one in plain if not re.fullmatch(r"[^/]+\.dist-info/(REQUESTED|direct_url\.json)", one)]
+
+
 PROCESSES = ("process", "thread", "process fork", "process spawn", "process forkserver")
 
 
@@ -88,9 +99,9 @@ def _of_the_table() -> tuple[Difference, ...]:
         Difference(where, TABLE, since=since, becomes=by_table)
         for where in ("awkward.asked_directly > 2", "packages > importers of *", "packages > iter_modules > *")
     ]
-    found += [
-        Difference(f"{one} > path_importer_cache > *", TABLE, since=since, becomes=by_table) for one in PROCESSES[:3]
-    ]
+    for one in PROCESSES[:3]:
+        found.append(Difference(f"{one} > path_importer_cache > PREFIX/*", TABLE, since=since))
+        found.append(Difference(f"{one} > path_importer_cache > /*", TABLE, since=since, becomes=by_table))
     found += [
         Difference(
             f"{one} > sys > path_hooks", TABLE, since=since,
@@ -120,6 +131,16 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference("packages > inspect > main", BOOT),
     Difference("packages > inspect > stack > *", BOOT),
     Difference("pool * > 1 > 1 > __file__", BOOT, becomes=named_boot),
+    *(
+        Difference(f"packages > metadata > * > {name}", INSTALLED, since=(3, 8), becomes=without_pips)
+        for name in ("files", "RECORD", "others")
+    ),
+    *(
+        Difference(f"{one} > interpreter > __main__ > re", RE, until=(3, 8), becomes=lambda _: NOTHING)
+        for one in PROCESSES
+    ),
+    Difference("process forkserver > stack > 0", SCRIPT, since=(3, 13)),
+    Difference("pool * > 1 > 0", RE, until=(3, 8), becomes=lambda plain: [name for name in plain if name != "re"]),
     Difference("packages > files > bin", TIDY, becomes=lambda plain: [one for one in plain if "ctivate" not in one]),
     Difference("packages > files > prefix", TIDY),
     Difference("packages > files > exists", LINKS, becomes=lambda _: [True, True]),

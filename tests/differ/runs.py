@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from packer.pythons import Interpreter
 
 CACHE = ROOT / ".cache"
-VIRTUALENV = "virtualenv==20.21.1"
-"""The last release that makes environments of Python 2.7."""
 UPLOADED_BEFORE = "2026-11-01T00:00:00Z"
 
 
@@ -102,26 +99,7 @@ def pip_for(tag: str) -> Path:
 
 def make_venv(python: Path, tag: str, venv: Path, wheels: Sequence[Path]) -> None:
     """Make a venv as a user does, and install the wheels with pip."""
-    if tag.startswith("cp27"):
-        tool = venv.with_name("virtualenv")
-        subprocess.run(
-            [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", tool, VIRTUALENV],
-            check=True,
-        )
-        words: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "virtualenv",
-            "-q",
-            "--no-seed",
-            "--no-periodic-update",
-            "-p",
-            python,
-            venv,
-        ]
-        subprocess.run(words, env={**os.environ, "PYTHONPATH": str(tool)}, check=True)
-    else:
-        subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
     pip = f"import sys; sys.path.insert(0, {str(pip_for(tag))!r})\n"
     pip += "from pip._internal.cli.main import main; sys.exit(main())"
     install = [
@@ -173,8 +151,8 @@ class Bench:
 
     @property
     def taken(self) -> Path:
-        """The interpreter behind the view; on Python 2.7 the view has a copy, and there is only one."""
-        return self.interpreter.path if self.version < (3,) else (self.view / "bin/python").resolve()
+        """The interpreter behind the view."""
+        return (self.view / "bin/python").resolve()
 
     def run(self, program: Path, *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> Ended:
         """Run a program where the interpreter is found, in the same environment in both ways."""

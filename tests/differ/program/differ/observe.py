@@ -62,7 +62,10 @@ def system():
 
 def stream(one):
     names = ("name", "mode", "encoding", "errors", "line_buffering", "write_through", "newlines")
-    return dict((name, guarded(getattr, one, name, None)) for name in names + ("closed",)) if one else plain(one)
+    found = dict((name, guarded(getattr, one, name, None)) for name in names + ("closed",)) if one else plain(one)
+    if isinstance(found, dict) and isinstance(found["name"], int) and found["name"] > 2:
+        found["name"] = "a descriptor"  # whose number is given by chance
+    return found
 
 
 def kind(one):
@@ -153,7 +156,7 @@ def main_names():
 
 
 def operating_system():
-    """What the kernel keeps of a process; descriptors by what they lead to."""
+    """What the kernel keeps of a process; descriptors above 2 by what they lead to, as numbers are given by chance."""
     mask = os.umask(0)
     os.umask(mask)
     found = {
@@ -180,14 +183,18 @@ def operating_system():
 
 
 def descriptors():
-    found = {}
+    found = {"others": []}
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink("/proc/self/fd/" + name)
         except OSError:
             continue  # the directory itself
         if target != "/proc/{}/fd".format(os.getpid()):
-            found[name] = target.split("[")[0]
+            if int(name) > 2:
+                found["others"].append(target.split("[")[0])
+            else:
+                found[name] = target.split("[")[0]
+    found["others"].sort()
     return found
 
 

@@ -84,7 +84,7 @@ def metadata():
             "requires": one.requires,
             "entry points": sorted(str(point) for point in one.entry_points),
             "files": files,
-            "metadata": str(one.metadata)[:200],
+            "metadata": sorted((name, value[:60]) for name, value in one.metadata.items()),
             "first file": str((one.files or [None])[0] and one.files[0].locate()),
             "RECORD": sorted(line.split(",")[0] for line in (one.read_text("RECORD") or "").splitlines()),
             "others": [one.read_text(name) for name in ("INSTALLER", "top_level.txt", "direct_url.json", "REQUESTED")],
@@ -243,6 +243,6 @@ def working_set():
         "file": pkg_resources.resource_filename("odd", "data/words.txt"),
         "entry points": sorted(str(one) for one in pkg_resources.iter_entry_points("console_scripts")),
         "loaded": [one.load()() for one in pkg_resources.iter_entry_points("differ.points")],
-        "required": [str(one) for one in pkg_resources.require("differ")],
+        "required": sorted(str(one) for one in pkg_resources.require("differ")),
         "missing": guarded(pkg_resources.require, "absent"),
     }
