@@ -1,7 +1,7 @@
 """Part of a packed program: has ready what an earlier run has compiled while it imported its modules.
 
-Regular expressions, and the source that ``dataclasses``, ``namedtuple``, ``typing`` and ``attrs`` make up, are the
-same in each run, and can take a tenth of a program's start. When an import ends, what it has compiled of them is
+Regular expressions, and the source that ``dataclasses``, ``namedtuple`` and ``typing`` make up, are the same in each
+run, and can take a tenth of a program's start. When an import ends, what it has compiled of them is
 written down beside bytecode. Later runs put the patterns into the cache that ``re`` looks into first, and give those
 modules an ``exec``, ``eval`` and ``compile`` that know the code. What a program compiles later, which may be what its
 user looks for, is not written down; what is compiled with a warning, or depends on the locale, is compiled each time.
@@ -26,7 +26,6 @@ FEWEST = 5
 """New ones for which the file is written again."""
 
 _BUILTINS = {
-    "attr._make": ("compile",),
     "collections": ("eval", "exec"),
     "dataclasses": ("exec",),
     "typing": ("compile",),
@@ -61,12 +60,13 @@ class Compiled:
         self._inside = inside
         self._learns = learns and posix.access(self._path.rpartition("/")[0], posix.W_OK)
         self._before = set()  # type: set
+        self._size = 0
         self._missed = {}  # type: dict
 
     def give(self, name):
         """Let a module have it that was executed."""
         module = sys.modules[name]
-        if name == "re":
+        if name == "re" and type(getattr(module, "_cache", None)) is dict:
             self._fill(module._cache)
         for builtin in _BUILTINS.get(name, ()):
             vars(module)[builtin] = self._compile if builtin == "compile" else self._running(builtin)
@@ -74,11 +74,13 @@ class Compiled:
     def tell(self, begins):
         """Hear that an import begins that is within no other, or ends."""
         self._inside = begins
-        cache = list(getattr(sys.modules.get("re"), "_cache", ()))
-        patterns = [key for key in cache if key not in self._before]
+        cache = getattr(sys.modules.get("re"), "_cache", ())
+        patterns = [key for key in list(cache) if key not in self._before] if len(cache) != self._size else []
         if begins:
+            self._size = len(cache)
             self._before.update(patterns)
-        elif self._learns and len(patterns) + len(self._missed) >= FEWEST:
+        elif self._learns and len(patterns) + len(self._missed) >= FEWEST and not sys.dont_write_bytecode:
+            self._size = len(cache)
             self._before.update(patterns)
             sources, self._missed = list(self._missed), {}
             try:
@@ -143,15 +145,19 @@ class Compiled:
             self._write(marshal.dumps(kept))
 
     def _write(self, content):
+        new = self._path + ".new"
         flags = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_NOFOLLOW | posix.O_CLOEXEC
-        file = posix.open(self._path + ".new", flags, 0o644)
+        data = _imp.source_hash(_KEY, content) + content
+        file = posix.open(new, flags, 0o644)
         try:
-            for data in (_imp.source_hash(_KEY, content), content):
-                if posix.write(file, data) != len(data):
-                    return
-        finally:
-            posix.close(file)
-        posix.replace(self._path + ".new", self._path)
+            written = posix.write(file, data)
+        except OSError:
+            written = 0
+        posix.close(file)
+        if written == len(data):
+            posix.replace(new, self._path)
+        else:
+            posix.unlink(new)
 
 
 def _place(boot):

@@ -47,7 +47,7 @@ _OVERRIDDEN = {"get_data", "path_stats", "source_to_code"}
 _raised = []  # type: list[tuple[int, ...]]
 """The thresholds that have been raised, by the imports that did it."""
 
-COMPILING = ("attr._make", "collections", "dataclasses", "re", "typing")
+COMPILING = ("collections", "dataclasses", "re", "typing")
 """Modules that compile while others are imported."""
 
 _boots = []  # type: list[str]

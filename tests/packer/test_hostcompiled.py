@@ -209,21 +209,26 @@ def test_where_nothing_can_be_written_all_is_compiled(view: View) -> None:
         assert json.loads(launch(view))["known"] == [[0, 0]]
 
 
-def test_a_full_disk_is_no_error(view: View) -> None:
-    install(view, {"compiles.py": COMPILES, "report.py": REPORT})
+LIMITED = "import resource, sys\nfor size in sys.argv[1:]: resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), -1))\n"
+FAULTS = {"the name is taken": (), "no room": ("0",), "room for a part": ("100",)}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_written_is_no_error(view: View, fault: str) -> None:
+    install(view, {"compiles.py": COMPILES, "report.py": LIMITED + REPORT})
     launch(view)
-    (file,) = (view.root / "boot/__pycache__").glob(".compiled.*")
-    place = marked_place(view)
-    (file.parent / f"{place}.new").mkdir()  # it cannot be opened
+    boots = view.root / "boot/__pycache__"
+    if not FAULTS[fault]:
+        code = f"space = {{}}; exec(open({str(SOURCE)!r}).read(), space); print(space['_place']('/b/tool.py'))"
+        command = [str(view.root / "bin/python"), "-I", "-c", code]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        (boots / f"{shown.strip().rpartition('/')[2]}.new").mkdir()
     for _ in range(2):
-        assert json.loads(launch(view))["known"] == [[0, 0]]
-
-
-def marked_place(view: View) -> str:
-    """Name the file as the interpreter does."""
-    code = f"import sys; space = {{}}; exec(open({str(SOURCE)!r}).read(), space); print(space['_place']('/b/tool.py'))"
-    shown = subprocess.run([view.interpreter.path, "-I", "-c", code], check=True, capture_output=True, text=True)
-    return shown.stdout.strip().rpartition("/")[2]
+        assert json.loads(launch(view, *FAULTS[fault]))["known"] == [[0, 0]]
+    assert not FAULTS[fault] or not [*boots.glob("*.new")]
+    for place in boots.glob("*.new"):
+        place.rmdir()
+    assert [json.loads(launch(view))["known"] for _ in range(2)][1] != [[0, 0]]
 
 
 def test_only_so_much_is_kept(view: View) -> None:
