@@ -133,14 +133,14 @@ class Compiled:
 
     def _learn(self, patterns, sources):
         kept = kept_patterns, kept_sources = self._kept()  # by another process, meanwhile
-        is_new = "warnings" not in sys.modules
+        ours = {"_contextvars", "_py_warnings", "warnings"} - set(sys.modules)
         with __import__("warnings").catch_warnings(record=True) as told:
             __import__("warnings").simplefilter("always")
             patterns, sources = patterns[: MOST - len(kept_patterns)], sources[: MOST - len(kept_sources)]
             kept_patterns.update(_patterns(patterns, told) if patterns else ())
             kept_sources.update(_sources(sources, told))
-        if is_new:  # as it is without us
-            del sys.modules["warnings"]
+        for name in ours:  # as it is without us
+            sys.modules.pop(name, None)
         if patterns or sources:
             self._write(marshal.dumps(kept))
 

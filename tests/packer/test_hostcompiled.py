@@ -153,7 +153,8 @@ def test_what_is_compiled_with_a_warning_warns_in_each_run(view: View) -> None:
     patterns, sources = content(view)
     assert [bool(compiled[1]) for key, compiled in patterns.items() if str(key[1]).startswith("[[")] == [False] * 6
     warned = [bool(code) for key, code in sources.items() if key[2] == "1 is 1"]
-    assert warned == [minor(view.interpreter) < (3, 8)]
+    # ForwardRef compiles until 3.13
+    assert warned == [minor(view.interpreter) < (3, 8)] * (minor(view.interpreter) < (3, 14))
 
 
 LATER = """\
