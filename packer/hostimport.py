@@ -188,7 +188,9 @@ def _take_away(loader, name, method):
         delattr(loader, name)
 
 
-def _lower_in_child():
+def _in_child():
+    for one in _compiled:
+        one.forget()
     # the import that raised them may never end there
     if _raised and gc.get_threshold()[0] == RELAXED:
         gc.set_threshold(*_raised[-1])
@@ -213,17 +215,19 @@ def _first_run(loader, name):
             _raised.append(before)
             gc.set_threshold(*relaxed)
             for one in _compiled:
-                one.tell(begins=True)
+                one.begin()
+            done = False
             try:
                 result = method(loader, module)
+                done = True
             finally:
                 _raised.pop()
                 if gc.get_threshold() == relaxed:
                     _settle(before)
                 for one in _compiled:
-                    one.tell(begins=False)
+                    one.end(done)
         if _boots and loader.name in COMPILING:
-            _give(loader.name)
+            _give(loader.name, module)
         return result
 
     return run
@@ -280,24 +284,26 @@ def install(boot):
     for path in [path for path in sys.path if str(path).startswith(view)] + others:  # site has been there
         sys.path_importer_cache.pop(path, None)
     if hasattr(posix, "register_at_fork"):
-        posix.register_at_fork(after_in_child=_lower_in_child)
+        posix.register_at_fork(after_in_child=_in_child)
     if hasattr(_imp, "source_hash"):  # 3.7
         _boots.append(boot)
         for name in COMPILING:
             if name in sys.modules:
-                _give(name)
+                _give(name, sys.modules[name])
 
 
 def _text(path):
     return path if isinstance(path, str) else ""
 
 
-def _give(name):
+def _give(name, module):
     """Let a module that compiles have what ``packer/hostcompiled.py`` knows."""
     if not _compiled:
         directory = _boots[0].rpartition("/")[0]
         is_first = not _kind(_KEPT.format(directory, ".compiled"))  # launch, which takes long enough
         space = {"__name__": "fatpar"}  # type: dict
         exec(_system.SourceFileLoader("fatpar", directory + "/.compiled.py").get_code("fatpar"), space)
-        _compiled.append(space["Compiled"](_boots[0], _read, inside=bool(_raised), learns=not is_first))
-    _compiled[0].give(name)
+        _compiled.append(space["Compiled"](_boots[0], _read, learns=not is_first))
+        if _raised:
+            _compiled[0].begin()
+    _compiled[0].give(name, module)

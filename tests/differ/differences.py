@@ -153,6 +153,15 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
 )  # fmt: skip
 
+SECOND = tuple(
+    Difference(
+        f"{one} > interpreter > atexit", "what is compiled is written down at the end of a second launch", since=(3, 7),
+        becomes=lambda plain: plain + 1,
+    )
+    for one in PROCESSES[:3]
+)  # fmt: skip
+"""Of the second launch alone."""
+
 _BOOT_FILE = boot.boot_source(boot.Function("differ.cli", "main"), table=True)
 CALLED = f'File "PREFIX/boot/differ.py", line {1 + _BOOT_FILE.splitlines().index("    sys.exit(main())")}'
 """Where the boot file calls the program."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import marshal
 import os
 import subprocess
 import sys
@@ -61,9 +60,9 @@ def report():
         "found": [compiles.WORDS.sub(r"\\g<second>", "Ab cd"), bool(compiles.BYTES.match(b"ab"))],
         "made": [repr(point), point < compiles.Point([2]), repr(pair), missing, Point_code(compiles)],
         "hints": str(typing.get_type_hints(compiles.Point)),
-        "missed": [sorted(map(str, one._missed)) for one in held()],
+        "missed": [len(one._missed_patterns) + len(one._missed_sources) for one in held()],
         "known": [[len(one.patterns), len(one.sources)] for one in held()],
-        "modules": sorted({*sys.modules} | {"gc"}),
+        "modules": sorted({*sys.modules} | {"atexit", "gc"}),
     }))
 
 def Point_code(compiles):
@@ -100,7 +99,7 @@ def content(view: View) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """Read the file with the interpreter's own marshal, whose format may be newer than ours."""
     code = f"import marshal; print(ascii(marshal.loads(open({str(kept(view))!r}, 'rb').read()[8:])))"
     shown = subprocess.run([view.interpreter.path, "-I", "-c", code], check=True, capture_output=True, text=True)
-    patterns, sources = eval(shown.stdout)
+    _, patterns, sources = eval(shown.stdout)
     assert isinstance(patterns, dict)
     assert isinstance(sources, dict)
     return patterns, sources
@@ -118,7 +117,8 @@ def test_what_modules_compile_is_compiled_once(view: View) -> None:
     ((patterns, sources),) = third["known"]
     assert patterns >= 11
     assert sources >= 3
-    assert third["missed"] == [[]]
+    assert second["missed"] >= [14]
+    assert third["missed"] == [0]
     before = kept(view).stat()
     launch(view)
     assert kept(view).stat().st_mtime_ns == before.st_mtime_ns
@@ -205,40 +205,55 @@ def test_a_damaged_file_is_not_used_and_made_anew(view: View, damage: str) -> No
 
 def test_where_nothing_can_be_written_all_is_compiled(view: View) -> None:
     install(view, {"compiles.py": COMPILES, "report.py": REPORT})
-    (view.root / "boot/__pycache__").write_text("no directory")
+    launch(view)
+    boots = view.root / "boot/__pycache__"
+    before = set(boots.iterdir())
+    boots.chmod(0o555)
+    # root may write everywhere, unless it has no capabilities
+    unable = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.getuid() == 0 else []
     for _ in range(3):
-        assert json.loads(launch(view))["known"] == [[0, 0]]
+        done = subprocess.run([*unable, *view.command()], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["known"] == [[0, 0]]
+    boots.chmod(0o755)
+    assert set(boots.iterdir()) == before
 
 
 LIMITED = "import resource, sys\nfor size in sys.argv[1:]: resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), -1))\n"
-FAULTS = {"the name is taken": (), "no room": ("0",), "room for a part": ("100",)}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_what_cannot_be_written_is_no_error(view: View, fault: str) -> None:
+@pytest.mark.parametrize("room", ["0", "100"])
+def test_a_full_disk_is_no_error(view: View, room: str) -> None:
     install(view, {"compiles.py": COMPILES, "report.py": LIMITED + REPORT})
     launch(view)
-    boots = view.root / "boot/__pycache__"
-    if not FAULTS[fault]:
-        code = f"space = {{}}; exec(open({str(SOURCE)!r}).read(), space); print(space['_place']('/b/tool.py'))"
-        command = [str(view.root / "bin/python"), "-I", "-c", code]
-        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        (boots / f"{shown.strip().rpartition('/')[2]}.new").mkdir()
+    before = set((view.root / "boot/__pycache__").iterdir())
     for _ in range(2):
-        assert json.loads(launch(view, *FAULTS[fault]))["known"] == [[0, 0]]
-    assert not FAULTS[fault] or not [*boots.glob("*.new")]
-    for place in boots.glob("*.new"):
-        place.rmdir()
+        assert json.loads(launch(view, room))["known"] == [[0, 0]]
+    assert set((view.root / "boot/__pycache__").iterdir()) == before
     assert [json.loads(launch(view))["known"] for _ in range(2)][1] != [[0, 0]]
 
 
 def test_only_so_much_is_kept(view: View) -> None:
     many = "import re\nPATTERNS = [re.compile('x{1,%d}' % (number + 1)) for number in range(450)]\n"
+    many += "LARGE = [re.compile('|'.join('%d%d' % (one, two) for one in range(2000))) for two in range(9)]\n"
     install(view, {"report.py": many + "def report(): print(PATTERNS[-1].pattern)\n"})
     for _ in range(3):
         assert launch(view) == "x{1,450}\n"
     patterns, _ = content(view)
-    assert 300 < len(patterns) <= 400
+    assert 200 < len(patterns) <= 256
+    assert kept(view).stat().st_size < 300_000
+
+
+def test_what_is_new_in_each_run_is_written_down_a_few_times(view: View) -> None:
+    install(view, {
+        "report.py": "import os, re\n"
+        "PATTERNS = [re.compile('%d-%s' % (one, os.urandom(9).hex())) for one in range(6)]\n"
+        "class Text(str): pass\nOTHERS = [re.compile(Text('text %d' % one)) for one in range(9)]\n"
+        "def report(): pass\n"
+    })  # fmt: skip
+    for _ in range(11):
+        launch(view)
+    patterns, _ = content(view)
+    assert len([key for key in patterns if "-" in str(key[1])]) == 6 * 8
     before = kept(view).stat().st_mtime_ns
     launch(view)
     assert kept(view).stat().st_mtime_ns == before
@@ -257,23 +272,123 @@ def test_another_interpreter_has_another_file(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.undo()
     monkeypatch.setattr(os, "__file__", "/nowhere/os.py")
     assert here != space["_place"]("/boot/tool.py")
-    assert marshal.loads(marshal.dumps(here)) == here
+
+
+SEARCHES = """\
+import collections, os, re, sys, threading
+
+def search():
+    for number in range(9):
+        re.compile("secret %d %s" % (number, sys.argv[1]))
+        collections.namedtuple("Secret%d" % number, sys.argv[1])
+
+def report():
+    import other
+    print(other.DONE)
+"""
+
+
+@pytest.mark.parametrize("when", ["in a child", "in an import that fails", "while there are threads"])
+def test_what_others_compile_is_not_written_down(view: View, when: str) -> None:
+    other = "import collections, os, re, report, threading\n"
+    later = "PATTERNS = [re.compile('import %d' % number) for number in range(6)]\nDONE = True\n"
+    if when == "in a child":
+        other += "child = os.fork()\nif not child:\n    report.search()\n    raise SystemExit\nos.waitpid(child, 0)\n"
+    if when == "while there are threads":
+        other += "end = threading.Event()\nthreading.Thread(target=end.wait).start()\nreport.search()\n"
+        later += "threading.Timer(0.05, end.set).start()\n"
+    fails = "import report\nreport.search()\nraise SystemExit\n"
+    report = SEARCHES
+    if when == "in an import that fails":
+        report = report.replace("    import other\n", "    try: import fails\n    except SystemExit: import other\n")
+    install(view, {"report.py": report, "other.py": other + later, "fails.py": fails})
+    for _ in range(3):
+        assert launch(view, "password").endswith("True\n")
+    for file in (view.root / "boot/__pycache__").glob("tool.*.compiled"):
+        assert b"password" not in file.read_bytes()
+        assert (b"import 5" in file.read_bytes()) is (when != "while there are threads")
+    assert when == "while there are threads" or kept(view).exists()
+
+
+ODD = {
+    "a compiler of re that was replaced": """\
+import re
+compiler = getattr(re, "_compiler", None) or re.sre_compile
+real = compiler.compile
+compiler.compile = lambda pattern, flags=0: real(pattern, flags | re.IGNORECASE)
+import compiles
+print([bool(one.match("AB")) for one in compiles.PATTERNS])
+""",
+    "a module that is not in sys.modules": """\
+import importlib.util, sys
+for name in ("typing", "dataclasses", "re"):
+    sys.modules.pop(name, None)
+    spec = importlib.util.find_spec(name)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+print("fine")
+""",
+    "another re": """\
+import collections, re, sys
+class Fake:
+    def __getattr__(self, name): return lambda *given: None
+sys.modules["re"] = Fake()
+import colorsys
+print(colorsys.ONE_THIRD > 0)
+""",
+    "a lazy re": """\
+import collections, importlib.util, sys, types
+spec = importlib.util.find_spec("re")
+sys.modules.pop("re", None)
+spec.loader = importlib.util.LazyLoader(spec.loader)
+module = sys.modules["re"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+import colorsys
+print(object.__getattribute__(module, "__class__").__name__, module.match("a", "a").span())
+""",
+    "warnings that are told once": """\
+import warnings
+def told(): warnings.warn("told once")
+told()
+import compiles
+told()
+print("fine")
+""",
+    "an exec of its own": """\
+import collections, sys
+sys.modules["dataclasses"] = module = type(sys)("dataclasses")
+module.exec = 1
+import compiles
+print(module.exec)
+""",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_programs_do_what_they_do_without(view: View, what: str) -> None:
+    compiles = "import re\nPATTERNS = [re.compile('a+b{%d}' % number) for number in range(1, 7)]\n"
+    install(
+        view, {"compiles.py": compiles, "odd.py": ODD[what], "report.py": "def report(): import odd\n"}, table=False
+    )
+    plain = view.run()
+    assert plain.returncode == 0, plain.stderr
+    install(view, {})
+    for _ in range(4):
+        done = view.run()
+        assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr)
 
 
 def test_errors_of_what_is_made_up_are_what_they_are(view: View) -> None:
     wrong = (
         "import collections, dataclasses, typing\n"
         "def tried(of):\n"
-        "    try: of()\n"
+        "    try: return str(of())\n"
         "    except Exception as error: return type(error).__name__ + str(error)\n"
         "def report():\n"
-        "    print(tried(lambda: typing.ForwardRef('not python')), tried(lambda: collections.namedtuple('A', 'def')))\n"
-        "    print(tried(lambda: dataclasses.make_dataclass('A', [('x', int, []) ])), eval(' 1'), dataclasses.exec)\n"
+        "    print(tried(lambda: typing.ForwardRef('no such')), tried(lambda: collections.namedtuple('A', 'def')))\n"
+        "    print(tried(lambda: dataclasses.make_dataclass('A', [('x', int, []) ])), eval(' 1'))\n"
     )
     install(view, {"report.py": wrong}, table=False)
-    plain = view.run()
-    assert plain.returncode == 1  # dataclasses has no exec of its own
-    install(view, {"report.py": wrong.replace(", dataclasses.exec", "")}, table=False)
     said = launch(view)
     install(view, {})
-    assert launch(view) == said
+    for _ in range(3):
+        assert launch(view) == said
