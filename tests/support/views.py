@@ -77,7 +77,8 @@ class View:
         places = [(self.site, SITE), (self.root / "app", "app")]
         there = layers.read("all", LayerKind.WHEEL, [place for place in places if place[0].exists()])
         found = modules.table([there], self.target) if table else b""
-        (self.root / "boot/tool.py").write_text(boot.boot_source(entry, table=bool(found)), "utf-8")
+        kept = isinstance(entry, boot.Script) and entry.path.startswith("app/")
+        (self.root / "boot/tool.py").write_text(boot.boot_source(entry, table=bool(found), kept=kept), "utf-8")
         (self.root / modules.PATH).write_bytes(found)
         for source, place in modules.readers():
             shutil.copy(source, self.root / place)
