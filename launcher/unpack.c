@@ -68,6 +68,12 @@ struct worker {
 };
 
 /*
+ * What is written at once can become one folio of the page cache, of which a process that touches a page may get all:
+ * libraries that were written in one piece take more of each process's memory.
+ */
+enum { PIECE = 1 << 14 };
+
+/*
  * A content's bytes: counted into the digest and, with a descriptor, written; 1 with errno if they cannot be. *lot is
  * where they begin, and then where they end.
  */
@@ -79,7 +85,7 @@ writecontent(struct worker *w, uint32_t index, struct lot **lot, int again, int 
 	uint32_t blob = c->blob, offset = c->offset;
 	uint64_t left = c->size;
 	struct sha256 sum;
-	size_t n;
+	size_t n, at, piece;
 
 	sha256start(&sum);
 	for (; left; blob++, offset = 0, left -= n) {
@@ -96,9 +102,12 @@ writecontent(struct worker *w, uint32_t index, struct lot **lot, int again, int 
 		n = w->job->archive->blobs[blob].raw_size - offset;
 		if (n > left)
 			n = (size_t)left;
-		sha256add(&sum, (*lot)->plain + offset, n);
-		if (fd >= 0 && writeall(fd, (*lot)->plain + offset, n) < 0)
-			return 1;
+		for (at = 0; at < n; at += piece) {
+			piece = n - at < PIECE ? n - at : PIECE;
+			sha256add(&sum, (*lot)->plain + offset + at, piece);
+			if (fd >= 0 && writeall(fd, (*lot)->plain + offset + at, piece) < 0)
+				return 1;
+		}
 	}
 	sha256end(&sum, digest);
 	return 0;

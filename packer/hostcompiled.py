@@ -116,6 +116,7 @@ class Compiled:
             self._known.add(key)
             if code:
                 cache[key] = make(pattern, all_flags, memoryview(code).cast("I").tolist(), *names)
+        self.patterns = dict.fromkeys(self.patterns)  # they are made
 
     def _running(self, name):
         run = getattr(builtins, name)

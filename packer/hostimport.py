@@ -29,8 +29,11 @@ _KEPT = "{}/__pycache__/{}." + sys.implementation.cache_tag + ".pyc"
 _HEAD = _system.MAGIC_NUMBER + bytes(4 if sys.version_info >= (3, 7) else 0)
 """Of bytecode that goes by its source's time and size: PEP 552."""
 
-RELAXED = 100003
-"""Objects made before the next collection of garbage, while modules are executed; a number that nobody else uses."""
+RELAXED = 30011
+"""Objects made before the next collection of garbage, while modules are executed; a number that nobody else uses.
+
+More would be 1 % faster with httpie, and have 2 % more memory than a venv's instead of 1 %.
+"""
 
 
 def _loading():

@@ -317,7 +317,8 @@ def _run_unseen(place: Stage, arguments: str, limit: float) -> Profile:
     lines = errors.decode("utf-8", "replace").strip().splitlines()
     last = f": {lines[-1]}" if lines else ""
     raise PackError(
-        f"--profile-run {arguments!r}: it ended with {ended(process.returncode)}{last}", hint="name a run that succeeds; packer profile --run takes any"
+        f"--profile-run {arguments!r}: it ended with {ended(process.returncode)}{last}",
+        hint="name a run that succeeds; packer profile --run takes any",
     )
 
 

@@ -443,7 +443,10 @@ class TestBytecode:
         index.wheel(shelf, "app", scripts=["app=app:main"], files={"app.py": f"def main():\n    {source}"})
         abis = f"manylinux2014,{RUNNING.python.tag}"
         message = f"--profile-run '--x': it ended with {how}"
-        assert refused(shelf, "app", abis=abis, profile_run=("--x",)) == (message, "name a run that succeeds; packer profile --run takes any")
+        assert refused(shelf, "app", abis=abis, profile_run=("--x",)) == (
+            message,
+            "name a run that succeeds; packer profile --run takes any",
+        )
 
     def test_a_run_that_no_slice_is_for(self, shelf: Path) -> None:
         index.wheel(shelf, "app", scripts=["app=app:main"], files=APP)
