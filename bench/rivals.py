@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measure import Archive, Command, make_pex, make_shiv, run
+from measure import Archive, Command, make_pex, make_shiv, pack_fat, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,6 +184,17 @@ def _fatpar(order: Order) -> Tool:
     return order.tool("fatpar", order.archive.path, "FATPAR_STORE")
 
 
+def _profiled(order: Order) -> Tool:
+    program, run = order.program, shlex.join(order.program.arguments)
+    output = order.output("-profiled") / program.name  # some programs show the name of their file
+    output.parent.mkdir(exist_ok=True)
+    made = pack_fat(
+        output, program.inputs, order.place.abi, entry=program.entry, bytecode="used",
+        profile_run=(run,),
+    )  # fmt: skip
+    return order.tool("fatpar --profile-run", made.path, "FATPAR_STORE")
+
+
 def _pex(name: str, *options: str) -> Callable[[Order], Tool]:
     def make(order: Order) -> Tool:
         program, output = order.program, order.output(f"-{word(name)}.pex")
@@ -263,6 +275,7 @@ def _elsewhere(reason: str) -> Callable[[Order], Tool]:
 MAKERS: Mapping[str, Callable[[Order], Tool]] = {
     "venv": _venv,
     "fatpar": _fatpar,
+    "fatpar --profile-run": _profiled,
     "pex": _pex("pex"),
     "pex --venv --sh-boot": _pex("pex --venv --sh-boot", "--venv", "--sh-boot"),
     "shiv": _shiv,
