@@ -66,6 +66,19 @@ def place(far: Inside, name: str) -> tuple[dict[str, str], Store, Store]:
 ALONE = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
 
 
+def test_files_are_written_in_small_pieces(far: Inside) -> None:
+    """Else the page cache has them in large folios, and processes more of them in memory than they use."""
+    env, _, _ = place(far, "pieces")
+    trace = Path(f"/proc/{far.pid}/root/home/u/pieces.trace")
+    ended = far.run([*calls.command("-e", "trace=write", "-b", "execve", "-o", "/home/u/pieces.trace"), TOOL], env=env)
+    assert ended.whole == (0, b"yes\n", b"")
+    written = [
+        int(line.rpartition(" = ")[2]) for line in trace.read_text(errors="replace").splitlines() if " = " in line
+    ]
+    assert sum(written) > 18_000_000
+    assert max(written) == 16384
+
+
 def test_one_thread_and_several_unpack_the_same(far: Inside) -> None:
     found = []
     for name, before in (("alone", ALONE), ("together", "pass")):
