@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,9 +73,7 @@ def test_files_are_written_in_small_pieces(far: Inside) -> None:
     trace = Path(f"/proc/{far.pid}/root/home/u/pieces.trace")
     ended = far.run([*calls.command("-e", "trace=write", "-b", "execve", "-o", "/home/u/pieces.trace"), TOOL], env=env)
     assert ended.whole == (0, b"yes\n", b"")
-    written = [
-        int(line.rpartition(" = ")[2]) for line in trace.read_text(errors="replace").splitlines() if " = " in line
-    ]
+    written = [int(number) for number in re.findall(r" = (\d+)$", trace.read_text(errors="replace"), re.MULTILINE)]
     assert sum(written) > 18_000_000
     assert max(written) == 16384
 
