@@ -111,12 +111,13 @@ class Compiled:
         make = sys.modules["_sre"].compile
         if not self._counts:
             self._known.update(cache)
-        for (kind, pattern, flags), (all_flags, code, *names) in self.patterns.items():
+        for (kind, pattern, flags), compiled in self.patterns.items():
             key = getattr(builtins, kind), pattern, flags
             self._known.add(key)
-            if code:
+            if compiled and compiled[1]:
+                all_flags, code, *names = compiled
                 cache[key] = make(pattern, all_flags, memoryview(code).cast("I").tolist(), *names)
-        self.patterns = dict.fromkeys(self.patterns)  # they are made
+        self.patterns = dict.fromkeys(self.patterns)  # they are made, for the first re there is
 
     def _running(self, name):
         run = getattr(builtins, name)

@@ -335,6 +335,13 @@ sys.modules["re"] = Fake()
 import colorsys
 print(colorsys.ONE_THIRD > 0)
 """,
+    "re twice": """\
+import re, sys
+import compiles
+del sys.modules["re"], sys.modules["compiles"]
+import re as other, compiles
+print(re is other, compiles.PATTERNS[2].match("abbb").span())
+""",
     "a lazy re": """\
 import collections, importlib.util, sys, types
 spec = importlib.util.find_spec("re")
