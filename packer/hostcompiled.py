@@ -178,11 +178,10 @@ class Compiled:
         data = _imp.source_hash(_KEY, content) + content
         file = posix.open(new, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
         try:
-            whole = posix.write(file, data) == len(data)
-            posix.close(file)
-            if whole:
+            if posix.write(file, data) == len(data):
                 posix.replace(new, self._path)
         finally:
+            posix.close(file)
             if posix.access(new, posix.F_OK):
                 posix.unlink(new)
 

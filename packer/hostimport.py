@@ -3,8 +3,8 @@
 The boot file runs this before it imports anything. Directories of the view, to which nobody writes, get a finder that
 knows what is in them; those of the interpreter, which may change, one that asks for the same as the standard
 library's, in fewer steps. What these do not know they leave to the standard library's, of which they are made. So the
-order of ``sys.path``, what programs do to it, loaders and specs are what they are in a virtual environment. Valid from
-Python 3.5 on; ``packer/modules.py`` makes the table.
+order of ``sys.path``, what programs do to it, and loaders and specs of what is loaded are what they are in a virtual
+environment. Valid from Python 3.5 on; ``packer/modules.py`` makes the table.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-defs, allow-any-generics
